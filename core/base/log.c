@@ -1,0 +1,157 @@
+/*
+ * log.c - log lines: format, escape, write.
+ *
+ * Any thread after mr_log_init. Owns the process-wide level and format, and each thread's name. Must not
+ * know who logs what. Tests: tests/unit/test_base.c.
+ */
+#include "base/log.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/text.h"
+
+#include <stdio.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
+static enum mr_level min_level = MR_INFO;
+static bool as_json;
+static void (*hook_line)(const char *, void *);
+static void *hook_arg;
+static _Thread_local char thread_name[64];
+
+void mr_log_init(enum mr_level level, enum mr_log_format format)
+{
+    min_level = level;
+    as_json = format == MR_LOG_JSON || (format == MR_LOG_AUTO && !isatty(STDERR_FILENO));
+}
+
+bool mr_log_level_parse(const char *name, enum mr_level *level)
+{
+    for (size_t i = 0; i < sizeof level_names / sizeof *level_names; i++)
+        if (strcasecmp(name, level_names[i]) == 0) {
+            *level = (enum mr_level)i;
+            return true;
+        }
+    return false;
+}
+
+bool mr_log_enabled(enum mr_level level)
+{
+    return level >= min_level;
+}
+
+void mr_log_thread_name(const char *name)
+{
+    snprintf(thread_name, sizeof thread_name, "%s", name ? name : "");
+}
+
+void mr_log_hook(void (*line)(const char *text, void *arg), void *arg)
+{
+    hook_line = line;
+    hook_arg = arg;
+}
+
+static void put_time(struct mr_buf *line)
+{
+    int64_t now_ms = mr_clock_wall_ms();
+    time_t seconds = (time_t)(now_ms / 1000);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    char text[32];
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    mr_buf_printf(line, "%s.%03dZ", text, (int)(now_ms % 1000));
+}
+
+/* Text lines keep newlines as such, indented, since config errors carry a caret below the line. */
+static void put_plain(struct mr_buf *line, const char *msg)
+{
+    for (const char *p = msg; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+        if (c == '\n')
+            mr_buf_put_text(line, "\n    ");
+        else if (c < 0x20 && c != '\t')
+            mr_buf_printf(line, "\\x%02x", c);
+        else
+            mr_buf_put_char(line, (char)c);
+    }
+}
+
+static void emit(enum mr_level level, const char *msg)
+{
+    struct mr_buf line;
+    mr_buf_init(&line);
+    if (as_json) {
+        mr_buf_put_text(&line, "{\"time\":\"");
+        put_time(&line);
+        mr_buf_printf(&line, "\",\"level\":\"%s\",", level_names[level]);
+        if (thread_name[0]) {
+            mr_buf_put_text(&line, "\"worker\":");
+            mr_text_json_string(&line, thread_name, strlen(thread_name));
+            mr_buf_put_char(&line, ',');
+        }
+        mr_buf_put_text(&line, "\"message\":");
+        mr_text_json_string(&line, msg, strlen(msg));
+        mr_buf_put_char(&line, '}');
+    } else {
+        put_time(&line);
+        mr_buf_printf(&line, " %-5s ", level_names[level]);
+        if (thread_name[0])
+            mr_buf_printf(&line, "[%s] ", thread_name);
+        put_plain(&line, msg);
+    }
+    if (hook_line) {
+        hook_line(mr_buf_cstr(&line), hook_arg);
+    } else {
+        mr_buf_put_char(&line, '\n');
+        ssize_t written = write(STDERR_FILENO, line.ptr, line.len);
+        (void)written; /* nobody is left to tell */
+    }
+    mr_buf_fini(&line);
+}
+
+void mr_log(enum mr_level level, const char *format, ...)
+{
+    if (level < min_level)
+        return;
+    struct mr_buf msg;
+    mr_buf_init(&msg);
+    va_list ap, again;
+    va_start(ap, format);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, format, ap);
+    va_end(ap);
+    if (n >= 0)
+        vsnprintf(mr_buf_reserve(&msg, (size_t)n + 1), (size_t)n + 1, format, again);
+    va_end(again);
+    emit(level, n >= 0 ? msg.ptr : format);
+    mr_buf_fini(&msg);
+}
+
+void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *format, ...)
+{
+    enum { BURST = 10, PERIOD_MS = 1000 };
+    if (level < min_level)
+        return;
+    int64_t now_ms = mr_clock_mono_ms();
+    if (gate->burst >= BURST && now_ms < gate->next_ms) {
+        gate->suppressed++;
+        return;
+    }
+    if (now_ms >= gate->next_ms + 10 * PERIOD_MS)
+        gate->burst = 0;
+    gate->burst++;
+    gate->next_ms = now_ms + PERIOD_MS;
+    char msg[1200];
+    va_list ap;
+    va_start(ap, format);
+    int n = vsnprintf(msg, sizeof msg, format, ap);
+    va_end(ap);
+    if (gate->suppressed && n >= 0 && (size_t)n < sizeof msg)
+        snprintf(msg + n, sizeof msg - (size_t)n, " (and %llu like it were not logged)",
+                 (unsigned long long)gate->suppressed);
+    gate->suppressed = 0;
+    emit(level, msg);
+}

@@ -1,0 +1,42 @@
+/*
+ * log.h - one line an event, on stderr: text on a terminal, JSON lines otherwise.
+ *
+ * Control characters are escaped, so that input cannot forge lines. Set up once by main before threads
+ * start; then any thread. A line is one write(2). Repeated floods are the caller's business: use
+ * mr_log_every for what can happen once a message.
+ */
+#ifndef MR_BASE_LOG_H
+#define MR_BASE_LOG_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+enum mr_level { MR_DEBUG, MR_INFO, MR_WARN, MR_ERROR };
+enum mr_log_format { MR_LOG_AUTO, MR_LOG_TEXT, MR_LOG_JSON };
+
+void mr_log_init(enum mr_level level, enum mr_log_format format);
+bool mr_log_level_parse(const char *name, enum mr_level *level); /* debug info warn error */
+bool mr_log_enabled(enum mr_level level);
+
+/* The name that stands in each line of this thread, such as "promo/0"; copied. NULL: none. */
+void mr_log_thread_name(const char *name);
+
+void mr_log(enum mr_level level, const char *format, ...) MR_PRINTF(2, 3);
+
+/*
+ * A gate for lines that may come once a message: lets 10 through at once, then one each second, and the
+ * next line that passes says how many were left out. One gate a call site and thread, zeroed.
+ */
+struct mr_log_gate {
+    int64_t next_ms;
+    unsigned burst;
+    uint64_t suppressed;
+};
+void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *format, ...)
+    MR_PRINTF(3, 4);
+
+/* Called with each finished line in place of stderr (tests); NULL restores stderr. */
+void mr_log_hook(void (*line)(const char *text, void *arg), void *arg);
+
+#endif

@@ -1,0 +1,214 @@
+/*
+ * text.c - JSON strings and numbers, uuids, UTF-8, nearest names.
+ *
+ * Pure; any thread; owns nothing. The escape and uuid functions are on the path of each row: they copy in
+ * runs. Must not know where the text goes. Tests: tests/unit/test_base.c.
+ */
+#include "base/text.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static inline bool needs_escape(unsigned char c)
+{
+    return c < 0x20 || c == '"' || c == '\\';
+}
+
+static void put_escape(struct mr_buf *buf, unsigned char c)
+{
+    switch (c) {
+    case '"':
+        mr_buf_put(buf, "\\\"", 2);
+        break;
+    case '\\':
+        mr_buf_put(buf, "\\\\", 2);
+        break;
+    case '\n':
+        mr_buf_put(buf, "\\n", 2);
+        break;
+    case '\r':
+        mr_buf_put(buf, "\\r", 2);
+        break;
+    case '\t':
+        mr_buf_put(buf, "\\t", 2);
+        break;
+    default:
+        mr_buf_printf(buf, "\\u%04x", c);
+    }
+}
+
+void mr_text_json_escape(struct mr_buf *buf, const char *bytes, size_t len)
+{
+    size_t from = 0;
+    for (size_t i = 0; i < len; i++)
+        if (needs_escape((unsigned char)bytes[i])) {
+            mr_buf_put(buf, bytes + from, i - from);
+            put_escape(buf, (unsigned char)bytes[i]);
+            from = i + 1;
+        }
+    mr_buf_put(buf, bytes + from, len - from);
+}
+
+void mr_text_json_string(struct mr_buf *buf, const char *bytes, size_t len)
+{
+    mr_buf_put_char(buf, '"');
+    mr_text_json_escape(buf, bytes, len);
+    mr_buf_put_char(buf, '"');
+}
+
+void mr_text_int(struct mr_buf *buf, int64_t value)
+{
+    char digits[24];
+    char *p = digits + sizeof digits;
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    do
+        *--p = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (value < 0)
+        *--p = '-';
+    mr_buf_put(buf, p, (size_t)(digits + sizeof digits - p));
+}
+
+bool mr_text_float(struct mr_buf *buf, double value)
+{
+    if (!isfinite(value))
+        return false;
+    char text[40];
+    for (int precision = 15; precision <= 17; precision++) {
+        snprintf(text, sizeof text, "%.*g", precision, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    mr_buf_put_text(buf, text);
+    if (!strpbrk(text, ".e"))
+        mr_buf_put(buf, ".0", 2);
+    return true;
+}
+
+bool mr_text_utf8_valid(const char *bytes, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)bytes, *end = p + len;
+    while (p < end) {
+        unsigned char c = *p;
+        if (c < 0x80) {
+            p++;
+            continue;
+        }
+        int more = c >= 0xc2 && c <= 0xdf ? 1 : (c & 0xf0) == 0xe0 ? 2 : c >= 0xf0 && c <= 0xf4 ? 3 : 0;
+        if (!more || end - p <= more)
+            return false;
+        unsigned char second = p[1];
+        if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second > 0x9f) ||
+            (c == 0xf0 && second < 0x90) || (c == 0xf4 && second > 0x8f))
+            return false;
+        for (int i = 1; i <= more; i++)
+            if ((p[i] & 0xc0) != 0x80)
+                return false;
+        p += more + 1;
+    }
+    return true;
+}
+
+static int hex_digit(unsigned char c, bool upper_too)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (upper_too && c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+static bool parse_uuid(const char *text, size_t len, uint8_t uuid[16], bool upper_too)
+{
+    if (len != 36)
+        return false;
+    size_t at = 0;
+    for (int i = 0; i < 16; i++) {
+        if (at == 8 || at == 13 || at == 18 || at == 23)
+            if (text[at++] != '-')
+                return false;
+        int high = hex_digit((unsigned char)text[at], upper_too);
+        int low = hex_digit((unsigned char)text[at + 1], upper_too);
+        if (high < 0 || low < 0)
+            return false;
+        uuid[i] = (uint8_t)(high << 4 | low);
+        at += 2;
+    }
+    return true;
+}
+
+bool mr_text_uuid_parse(const char *text, size_t len, uint8_t uuid[16])
+{
+    return parse_uuid(text, len, uuid, false);
+}
+
+bool mr_text_uuid_parse_any(const char *text, size_t len, uint8_t uuid[16])
+{
+    return parse_uuid(text, len, uuid, true);
+}
+
+void mr_text_uuid_format(const uint8_t uuid[16], char text[36])
+{
+    static const char digits[] = "0123456789abcdef";
+    char *p = text;
+    for (int i = 0; i < 16; i++) {
+        *p++ = digits[uuid[i] >> 4];
+        *p++ = digits[uuid[i] & 15];
+        if (i == 3 || i == 5 || i == 7 || i == 9)
+            *p++ = '-';
+    }
+}
+
+enum { NAME_MAX_LEN = 63 };
+
+static size_t distance(const char *a, size_t la, const char *b, size_t lb)
+{
+    size_t rows[3][NAME_MAX_LEN + 1];
+    size_t *before = rows[0], *last = rows[1], *row = rows[2];
+    for (size_t j = 0; j <= lb; j++)
+        last[j] = j;
+    for (size_t i = 1; i <= la; i++) {
+        row[0] = i;
+        for (size_t j = 1; j <= lb; j++) {
+            int ca = tolower((unsigned char)a[i - 1]), cb = tolower((unsigned char)b[j - 1]);
+            size_t best = last[j - 1] + (ca != cb);
+            if (last[j] + 1 < best)
+                best = last[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            if (i > 1 && j > 1 && ca == tolower((unsigned char)b[j - 2]) &&
+                tolower((unsigned char)a[i - 2]) == cb && before[j - 2] + 1 < best)
+                best = before[j - 2] + 1;
+            row[j] = best;
+        }
+        size_t *recycled = before;
+        before = last;
+        last = row;
+        row = recycled;
+    }
+    return last[lb];
+}
+
+const char *mr_text_nearest(const char *name, const char *const *names, size_t n)
+{
+    size_t len = strlen(name);
+    if (len > NAME_MAX_LEN)
+        return NULL;
+    const char *best = NULL;
+    size_t best_distance = len / 3 > 1 ? len / 3 : 1;
+    for (size_t i = 0; i < n; i++) {
+        size_t other = strlen(names[i]);
+        if (other > NAME_MAX_LEN)
+            continue;
+        size_t d = distance(name, len, names[i], other);
+        if (d < best_distance || (d == best_distance && !best)) {
+            best = names[i];
+            best_distance = d;
+        }
+    }
+    return best;
+}
