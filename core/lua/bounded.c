@@ -1,0 +1,85 @@
+/*
+ * bounded.c - library functions that could run for ever without an instruction, kept within bounds.
+ *
+ * Hooks fire between instructions of Lua code, never inside a C function. Runs inside the gate.
+ * Owns nothing. What needs memory in proportion to its time is bounded by the allocator already;
+ * here is the rest: a rep of nothing, table functions on a length that a metamethod made up. Must
+ * not know scripts. Tests: tests/spec/limits_spec.lua.
+ */
+#include "lua/sandbox.h"
+
+#include "lua/host.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+
+enum { TABLE_MAX = 10 * 1000 * 1000 };
+
+/* string.rep of the empty string would count to n. */
+static int l_rep(lua_State *L)
+{
+    size_t len, sep_len;
+    luaL_checklstring(L, 1, &len);
+    luaL_checkinteger(L, 2);
+    luaL_optlstring(L, 3, "", &sep_len);
+    if (len == 0 && sep_len == 0) {
+        lua_pushliteral(L, "");
+        return 1;
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    return 1;
+}
+
+/* insert, remove, sort, concat, unpack: the length may come from __len. */
+static int l_by_length(lua_State *L)
+{
+    if (lua_istable(L, 1) && luaL_getmetafield(L, 1, "__len") != LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_Integer n = luaL_len(L, 1);
+        if (n > TABLE_MAX)
+            return luaL_error(L, "the table says that it has %I items; at most %d are worked on", n,
+                              TABLE_MAX);
+        mr_host_work(L, (uint32_t)(n > 0 ? n : 0));
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+static int l_move(lua_State *L)
+{
+    lua_Integer from = luaL_checkinteger(L, 2), to = luaL_checkinteger(L, 3);
+    if (to >= from) {
+        if ((lua_Unsigned)to - (lua_Unsigned)from >= TABLE_MAX)
+            return luaL_error(L, "table.move of more than %d items", TABLE_MAX);
+        mr_host_work(L, (uint32_t)(to - from));
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    return 1;
+}
+
+static void wrap(lua_State *L, int lib, const char *name, lua_CFunction bounded)
+{
+    lua_getfield(L, lib, name);
+    mr_assert(lua_isfunction(L, -1));
+    lua_pushcclosure(L, bounded, 1);
+    lua_setfield(L, lib, name);
+}
+
+void mr_sandbox_bound_string(lua_State *L, int string_index)
+{
+    wrap(L, string_index, "rep", l_rep);
+}
+
+void mr_sandbox_bound_table(lua_State *L, int table_index)
+{
+    static const char *const by_length[] = {"insert", "remove", "sort", "concat", "unpack"};
+    for (size_t i = 0; i < sizeof by_length / sizeof *by_length; i++)
+        wrap(L, table_index, by_length[i], l_by_length);
+    wrap(L, table_index, "move", l_move);
+}
