@@ -1,0 +1,53 @@
+-- tools/demo --once, as the README promises it: 8 messages on stdout and nothing else there, twice in a
+-- row, two at once, from different directories, and nothing left behind. Runs the release build.
+local cjson = require "cjson"
+local shell = require "tests.support.shell"
+
+local root = shell.run("pwd"):gsub("%s+$", "")
+
+local function check(out, err)
+  local clients = {}
+  for line in out:gmatch("[^\n]+") do
+    local message = cjson.decode(line)
+    assert.equal("first campaign", message.adv_campaign_content)
+    clients[#clients + 1] = message.client_id:sub(1, 1)
+  end
+  assert.equal("02345678", table.concat(clients))
+  assert.truthy(err:find("8 rows", 1, true), err)
+end
+
+local function left_behind()
+  return shell.run [[ls -d ${TMPDIR:-/tmp}/millrace-demo.* 2>/dev/null; cat /proc/[0-9]*/environ 2>/dev/null |
+    tr '\0' '\n' | grep '^MILLRACE_RUN=.*/millrace-demo\.' || true]]
+end
+
+describe("tools/demo --once", function()
+  it("prints the 8 messages, twice in a row, and leaves nothing behind", function()
+    local before = left_behind()
+    for _ = 1, 2 do
+      local status, out, err = shell.try({ root .. "/tools/demo", "--once" }, { dir = "/" })
+      assert.equal(0, status, err)
+      check(out, err)
+    end
+    assert.equal(before, left_behind())
+  end)
+
+  it("runs twice at once from two directories", function()
+    local a, b = shell.temp(), shell.temp()
+    local line = ([[
+      (cd / && %s/tools/demo --once >%s.out 2>%s.err; echo $? >%s.rc) &
+      (cd tests && ../tools/demo --once >%s.out 2>%s.err; echo $? >%s.rc) &
+      wait]]):format(root, a, a, a, b, b, b)
+    assert.equal(0, (shell.try(line, { dir = root })))
+    for _, path in ipairs { a, b } do
+      assert.equal("0\n", shell.read(path .. ".rc"), shell.read(path .. ".err"))
+      check(shell.read(path .. ".out"), shell.read(path .. ".err"))
+    end
+  end)
+
+  it("--kafka gives the same with a real broker", function()
+    local status, out, err = shell.try { root .. "/tools/demo", "--once", "--kafka" }
+    assert.equal(0, status, err)
+    check(out, err)
+  end)
+end)

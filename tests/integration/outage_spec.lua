@@ -1,0 +1,94 @@
+-- Postgres or Kafka away, at start or later: the daemon says so, waits, and goes on alone.
+local scene = require "tests.support.scene"
+local shell = require "tests.support.shell"
+
+local function service(name, action)
+  shell.run { "tests/support/" .. name, action }
+end
+
+describe("a service that is away", function()
+  local s
+  before_each(function()
+    s = scene.new()
+    s:init()
+    s.initialised = true
+  end)
+  after_each(function()
+    service("postgres", "start")
+    service("kafka", "start")
+    s:close()
+  end)
+
+  local function check_waits(d, line)
+    shell.wait(30, "the log to say what is away; it ends with\n" .. d:tail(), function()
+      return d:log():lower():find(line, 1, true)
+    end)
+    assert.equal(200, (d:get("/livez")))
+    shell.wait(20, "/readyz to say 503", function() return (d:get("/readyz")) == 503 end)
+    assert.is_nil(d:status())
+  end
+
+  it("Postgres at start: the daemon waits, then becomes ready by itself", function()
+    service("postgres", "stop")
+    local d = s:start { wait = false }
+    check_waits(d, "postgres")
+    service("postgres", "start")
+    d:wait_ready()
+    s:produce { scene.campaign() }
+    s:wait_rows(8)
+    assert.equal(0, (d:stop()))
+    assert.equal(8, #s:values())
+  end)
+
+  it("Postgres later: what was sent meanwhile arrives, once", function()
+    local d = s:start()
+    s:produce { scene.campaign { adv_campaign_id = "one" } }
+    s:wait_rows(8)
+    service("postgres", "kill")
+    s:produce { scene.campaign { adv_campaign_id = "two" } }
+    check_waits(d, "postgres")
+    service("postgres", "start")
+    s:produce { scene.campaign { adv_campaign_id = "three" } }
+    s:wait_rows(24, 60)
+    assert.equal(200, (d:get("/readyz")))
+    assert.equal(0, (d:stop()))
+    assert.equal("one|8\nthree|8\ntwo|8", s:by_campaign())
+    assert.is_true(#s:values() >= 24)
+  end)
+
+  it("Kafka at start: the daemon waits, then becomes ready by itself", function()
+    service("kafka", "stop")
+    local d = s:start { wait = false }
+    check_waits(d, "kafka")
+    service("kafka", "start")
+    d:wait_ready(60)
+    s:produce { scene.campaign() }
+    s:wait_rows(8)
+    assert.equal(0, (d:stop()))
+  end)
+
+  it("Kafka later: work goes on when it is back, Postgres exact", function()
+    local d = s:start()
+    s:produce { scene.campaign { adv_campaign_id = "one" } }
+    s:wait_rows(8)
+    service("kafka", "kill")
+    shell.wait(40, "the log to say that Kafka is away", function() return d:log():lower():find("kafka", 1, true) end)
+    assert.equal(200, (d:get("/livez")))
+    service("kafka", "start")
+    s:produce { scene.campaign { adv_campaign_id = "two" } }
+    s:wait_rows(16, 90)
+    assert.equal(0, (d:stop()))
+    assert.equal("one|8\ntwo|8", s:by_campaign())
+    assert.is_true(#s:values() >= 16)
+  end)
+
+  it("both: SIGTERM still ends the daemon in time", function()
+    service("kafka", "stop")
+    service("postgres", "stop")
+    local d = s:start { wait = false }
+    check_waits(d, "postgres")
+    local status, seconds = d:stop(40)
+    assert.equal(0, status)
+    assert.is_true(seconds < 32, ("it took %.1f s"):format(seconds))
+  end)
+end)
