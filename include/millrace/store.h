@@ -88,7 +88,10 @@ struct mr_store_ops {
     void (*reset)(struct mr_store *store);
     /* Unix milliseconds by the database's clock: at last contact, plus monotonic time since. */
     int64_t (*now_ms)(struct mr_store *store);
-    /* Lives until reset or close; NULL if the pipeline has no feedback table. */
+    /* First 8 hex digits of millrace_meta.ledger_id, for the offsets' metadata. After connect. */
+    const char *(*ledger_id)(struct mr_store *store);
+    /* NULL if the pipeline has no feedback table. After connect; the same pointer for as long as the table
+     * is described the same, so a new pointer after a reconnect means: open the script again. */
     const struct mr_row_schema *(*schema)(struct mr_store *store);
     void (*close)(struct mr_store *store);
 };

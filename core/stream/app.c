@@ -1,0 +1,185 @@
+/*
+ * app.c - threads of the running program, started, watched and ended.
+ *
+ * Driven by one thread; mr_app_health by any. Owns workers, refreshers and lookups. Must not know adapters, signals or
+ * configuration. Tests: tests/unit/test_stream.c, tests/integration.
+ */
+#include "stream/app.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct lookup_slot {
+    struct mr_refresh_options options;
+    char *name;
+    struct mr_lookup *lookup;
+    struct mr_refresh *refresh;
+};
+
+struct worker_slot {
+    struct mr_worker_options options;
+    struct mr_worker *worker;
+};
+
+struct mr_app {
+    atomic_bool stop;
+    struct lookup_slot *lookups;
+    struct worker_slot *workers;
+    size_t n_lookups, n_workers, n_pipelines;
+    bool started;
+    pthread_mutex_t lock; /* health against join */
+};
+
+struct mr_app *mr_app_new(void)
+{
+    struct mr_app *app = mr_calloc(1, sizeof *app);
+    pthread_mutex_init(&app->lock, NULL);
+    return app;
+}
+
+struct mr_lookup *mr_app_add_lookup(struct mr_app *app, const struct mr_refresh_options *options)
+{
+    app->lookups = mr_realloc(app->lookups, (app->n_lookups + 1) * sizeof *app->lookups);
+    struct lookup_slot *slot = &app->lookups[app->n_lookups++];
+    *slot = (struct lookup_slot){.options = *options};
+    slot->name = mr_strdup(options->name);
+    slot->options.name = slot->name;
+    slot->lookup = mr_lookup_new(slot->name);
+    return slot->lookup;
+}
+
+void mr_app_add_pipeline(struct mr_app *app, const struct mr_worker_options *options,
+                         int n_workers)
+{
+    size_t n = app->n_workers + (size_t)n_workers;
+    app->workers = mr_realloc(app->workers, n * sizeof *app->workers);
+    for (int i = 0; i < n_workers; i++) {
+        struct worker_slot *slot = &app->workers[app->n_workers++];
+        *slot = (struct worker_slot){.options = *options};
+        slot->options.index = i;
+    }
+    app->n_pipelines++;
+}
+
+void mr_app_start(struct mr_app *app)
+{
+    pthread_mutex_lock(&app->lock);
+    for (size_t i = 0; i < app->n_lookups; i++)
+        app->lookups[i].refresh =
+            mr_refresh_start(&app->lookups[i].options, app->lookups[i].lookup, &app->stop);
+    for (size_t i = 0; i < app->n_workers; i++)
+        app->workers[i].worker = mr_worker_start(&app->workers[i].options, &app->stop);
+    app->started = true;
+    pthread_mutex_unlock(&app->lock);
+}
+
+enum mr_app_state mr_app_state(struct mr_app *app, int *exit_code)
+{
+    bool ready = true;
+    *exit_code = 0;
+    for (size_t i = 0; i < app->n_lookups; i++) {
+        struct mr_refresh_status status = mr_refresh_status(app->lookups[i].refresh);
+        ready = ready && status.loaded;
+        if (status.ended) {
+            *exit_code = status.exit_code;
+            return MR_APP_ENDED;
+        }
+    }
+    for (size_t i = 0; i < app->n_workers; i++) {
+        struct mr_worker_status status = mr_worker_status(app->workers[i].worker);
+        ready = ready && status.joined;
+        if (status.ended) {
+            *exit_code = status.exit_code;
+            return MR_APP_ENDED;
+        }
+    }
+    return ready ? MR_APP_READY : MR_APP_STARTING;
+}
+
+static void put_check(struct mr_buf *out, bool ok, const char *kind, const char *name, int index,
+                      const char *problem)
+{
+    mr_buf_printf(out, "[%c]%s %s", ok ? '+' : '-', kind, name);
+    if (index >= 0)
+        mr_buf_printf(out, "/%d", index);
+    mr_buf_printf(out, " %s\n", ok ? "ok" : problem);
+}
+
+bool mr_app_health(struct mr_app *app, struct mr_buf *out)
+{
+    bool all = true;
+    pthread_mutex_lock(&app->lock);
+    for (size_t i = 0; app->started && i < app->n_lookups; i++) {
+        struct mr_refresh_status status = mr_refresh_status(app->lookups[i].refresh);
+        put_check(out, status.loaded, "lookup", app->lookups[i].name, -1,
+                  status.problem[0] ? status.problem : "loading");
+        all = all && status.loaded;
+    }
+    for (size_t i = 0; app->started && i < app->n_workers; i++) {
+        struct mr_worker_status status = mr_worker_status(app->workers[i].worker);
+        bool ok = status.joined && status.well;
+        put_check(out, ok, "worker", app->workers[i].options.pipeline, (int)i,
+                  status.problem[0] ? status.problem : "joining its group");
+        all = all && ok;
+    }
+    all = all && app->started;
+    pthread_mutex_unlock(&app->lock);
+    return all;
+}
+
+static void put_count(struct mr_buf *out, size_t n, const char *noun)
+{
+    mr_buf_printf(out, "%s%zu %s%s", out->len ? ", " : "", n, noun, n == 1 ? "" : "s");
+}
+
+void mr_app_describe(struct mr_app *app, struct mr_buf *out)
+{
+    put_count(out, app->n_pipelines, "pipeline");
+    put_count(out, app->n_workers, "worker");
+    put_count(out, app->n_lookups, "lookup");
+}
+
+void mr_app_request_stop(struct mr_app *app)
+{
+    atomic_store(&app->stop, true);
+}
+
+bool mr_app_join(struct mr_app *app, int64_t deadline_mono_ms, int *exit_code)
+{
+    bool all = true;
+    *exit_code = 0;
+    pthread_mutex_lock(&app->lock);
+    for (size_t i = 0; app->started && i < app->n_workers; i++) {
+        int code = 0;
+        if (!mr_worker_join(app->workers[i].worker, deadline_mono_ms, &code)) {
+            mr_log(MR_ERROR, "worker %s/%d is still busy", app->workers[i].options.pipeline,
+                   app->workers[i].options.index);
+            all = false;
+        }
+        if (code && !*exit_code)
+            *exit_code = code;
+    }
+    for (size_t i = 0; app->started && i < app->n_lookups; i++) {
+        struct mr_refresh_status status = mr_refresh_status(app->lookups[i].refresh);
+        if (status.ended && !*exit_code)
+            *exit_code = status.exit_code;
+        if (!mr_refresh_join(app->lookups[i].refresh, deadline_mono_ms))
+            all = false;
+    }
+    app->started = false;
+    pthread_mutex_unlock(&app->lock);
+    if (!all)
+        return false;
+    for (size_t i = 0; i < app->n_lookups; i++) {
+        mr_lookup_free(app->lookups[i].lookup);
+        free(app->lookups[i].name);
+    }
+    pthread_mutex_destroy(&app->lock);
+    free(app->lookups);
+    free(app->workers);
+    free(app);
+    return true;
+}

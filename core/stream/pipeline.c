@@ -1,0 +1,204 @@
+/*
+ * pipeline.c - the way of one message. Read mr_pipeline_run, top to bottom: it is the product.
+ *
+ * One worker thread; owns the span and the pin on the lookup's table. Must not know Kafka, Postgres or Lua, read a
+ * clock or do I/O. Work per row is stamping (stamp.c): a copy, not a call into Lua.
+ * Tests: tests/unit/test_stream.c.
+ */
+#include "stream/pipeline.h"
+
+#include "stream/stamp.h"
+
+#include <inttypes.h>
+
+/* A unit may exceed its size to finish one row key; beyond this factor the message is refused. */
+enum { OVERSIZE = 4 };
+
+bool mr_pipeline_unit_full(const struct mr_pipeline *pipeline, const struct mr_unit *unit)
+{
+    return unit->n_outputs >= pipeline->unit_outputs ||
+           unit->frames.len + unit->rows.len >= pipeline->unit_bytes;
+}
+
+bool mr_pipeline_pin(struct mr_pipeline *pipeline)
+{
+    if (!pipeline->lookup || pipeline->table)
+        return true;
+    pipeline->table = mr_lookup_acquire(pipeline->lookup);
+    return pipeline->table != NULL;
+}
+
+void mr_pipeline_unpin(struct mr_pipeline *pipeline)
+{
+    if (pipeline->table)
+        mr_lookup_release(pipeline->lookup, pipeline->table);
+    pipeline->table = NULL;
+}
+
+static bool stamp_outputs(struct mr_pipeline *pipeline, const struct mr_template *template,
+                          const struct mr_row_ref *row, int64_t trigger_ms, struct mr_unit *unit,
+                          struct mr_error *err)
+{
+    const struct mr_lookup_schema *columns =
+        pipeline->table ? mr_table_schema(pipeline->table) : NULL;
+    for (size_t i = 0; i < template->n_outputs; i++) {
+        const struct mr_output *output = &template->outputs[i];
+        size_t rows_from = unit->rows.len;
+        if (!mr_stamp_row(template, output, columns, pipeline->rows, row, trigger_ms,
+                          &unit->frames, &unit->rows, err))
+            return false;
+        unit->n_outputs++;
+        unit->n_frames += output->has_message;
+        if (output->has_row)
+            mr_unit_note_row(unit, output->set, rows_from);
+    }
+    return true;
+}
+
+/* Keys as the ledger keeps them between chunks: uint32 length, bytes, and so on. */
+static void pack_keys(struct mr_buf *out, const struct mr_bytes *keys, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        mr_buf_put_be32(out, (uint32_t)keys[i].len);
+        mr_buf_put(out, keys[i].ptr, keys[i].len);
+    }
+}
+
+static size_t unpack_keys(struct mr_bytes packed, struct mr_bytes *keys, size_t max)
+{
+    size_t n = 0, at = 0;
+    while (n < max && at + 4 <= packed.len) {
+        uint32_t len;
+        memcpy(&len, packed.ptr + at, sizeof len);
+        len = __builtin_bswap32(len);
+        keys[n++] = (struct mr_bytes){packed.ptr + at + 4, len};
+        at += 4 + (size_t)len;
+    }
+    return n;
+}
+
+/* The unit is full and rows are left: what the next chunk, here or elsewhere, needs to go on. */
+static void cut_chunk(struct mr_segment *segment, const struct mr_bytes *keys, size_t n_keys,
+                      const struct mr_row_ref *last, int64_t trigger_ms)
+{
+    const uint8_t *end = mr_cell_skip(last->cells);
+    segment->has_job = true;
+    segment->next_offset = segment->rec.offset;
+    segment->job_trigger_ms = trigger_ms;
+    pack_keys(&segment->job_keys, keys, n_keys);
+    mr_buf_put(&segment->job_cursor, last->cells, (size_t)(end - last->cells));
+}
+
+/* Stamps the rows of the span until they end or the unit is full; cuts only between row keys. */
+static bool stamp_span(struct mr_pipeline *pipeline, const struct mr_template *template,
+                       const struct mr_bytes *keys, size_t n_keys, int64_t trigger_ms,
+                       struct mr_unit *unit, struct mr_segment *segment, bool *more,
+                       struct mr_error *err)
+{
+    struct mr_row_ref row, last = {0};
+    while (mr_span_next(pipeline->span, &row)) {
+        if (last.cells && row.new_row_key && mr_pipeline_unit_full(pipeline, unit)) {
+            cut_chunk(segment, keys, n_keys, &last, trigger_ms);
+            *more = true;
+            break;
+        }
+        if (unit->frames.len + unit->rows.len > OVERSIZE * pipeline->unit_bytes)
+            return mr_error_reject(err, "too_large",
+                                   "the outputs of one row exceed %zu bytes, more than a unit holds",
+                                   OVERSIZE * pipeline->unit_bytes);
+        for (uint32_t copy = 0; copy < row.copies; copy++)
+            if (!stamp_outputs(pipeline, template, &row, trigger_ms, unit, err))
+                return false;
+        last = row;
+    }
+    return true;
+}
+
+enum { JOB_KEYS_MAX = 1024 };
+
+enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *part,
+                                struct mr_record *rec, int64_t now_ms, struct mr_unit *unit,
+                                struct mr_pass *pass, struct mr_error *err)
+{
+    struct mr_script *script = pipeline->script;
+    const struct mr_script_ops *ops = script->ops;
+    struct mr_context ctx = {.now_ms = now_ms};
+    struct mr_segment *segment = NULL;
+    const struct mr_template *template = NULL;
+    struct mr_bytes job_keys[JOB_KEYS_MAX];
+    const struct mr_bytes *keys = NULL;
+    struct mr_bytes cursor = {0};
+    size_t n_keys = 0;
+    enum mr_verdict verdict;
+    *pass = (struct mr_pass){0};
+
+    /* 1 the record, borrowed */
+    if (rec->value.len > pipeline->max_message_bytes) {
+        mr_error_reject(err, "too_large", "the message has %zu bytes, max_message allows %zu",
+                        rec->value.len, pipeline->max_message_bytes);
+        verdict = MR_VERDICT_REJECT;
+        goto out;
+    }
+    /* 2 decode, 3 filter: asked with the current time at every chunk, so that what ended stops */
+    verdict = ops->accept(script, rec, pipeline->source, &ctx, &pass->reason, err);
+    if (verdict != MR_VERDICT_EMIT)
+        goto out;
+    /* 5 join: a span of rows, nothing copied. A fan-out in progress keeps keys and trigger time. */
+    if (part->has_job) {
+        struct mr_job_state job = mr_part_job(part);
+        ctx.now_ms = job.trigger_ms;
+        cursor = job.cursor;
+        keys = job_keys;
+        n_keys = unpack_keys(job.keys, job_keys, JOB_KEYS_MAX);
+    } else if (pipeline->lookup) {
+        verdict = ops->key(script, &ctx, &keys, &n_keys, &pass->reason, err);
+        if (verdict != MR_VERDICT_EMIT)
+            goto out;
+        if (n_keys > JOB_KEYS_MAX) {
+            mr_error_reject(err, "too_large", "key returned %zu keys, at most %d are allowed",
+                            n_keys, JOB_KEYS_MAX);
+            verdict = MR_VERDICT_REJECT;
+            goto out;
+        }
+    }
+    if (pipeline->lookup &&
+        !mr_span_open(pipeline->span, pipeline->table, keys, n_keys, cursor)) {
+        pass->reason = "no_rows";
+        verdict = MR_VERDICT_DROP;
+        goto out;
+    }
+    /* 6 project, shape, row: one call for the whole span */
+    verdict = ops->project(script, &ctx, &template, &pass->reason, err);
+    if (verdict != MR_VERDICT_EMIT)
+        goto out;
+    /* 7 stamp into the open unit */
+    segment = mr_unit_begin(unit, part, rec);
+    segment->bundle = ops->bundle(script);
+    if (!(pipeline->lookup ? stamp_span(pipeline, template, keys, n_keys, ctx.now_ms, unit, segment,
+                                        &pass->more, err)
+                           : stamp_outputs(pipeline, template, NULL, ctx.now_ms, unit, err))) {
+        verdict = err->action == MR_REJECT ? MR_VERDICT_REJECT : MR_VERDICT_STOP;
+        mr_unit_undo(unit);
+        goto out;
+    }
+    if (unit->n_outputs == segment->from.outputs && !part->has_job) {
+        mr_unit_undo(unit);
+        pass->reason = "no_output";
+        verdict = MR_VERDICT_DROP;
+        goto out;
+    }
+    mr_unit_end(unit, segment);
+    pass->segment = segment;
+out:
+    if (verdict == MR_VERDICT_REJECT) {
+        segment = mr_unit_begin(unit, part, rec);
+        segment->bundle = ops->bundle(script);
+        mr_segment_bury(segment, pipeline->source, err);
+        *rec = segment->rec; /* the headers, now read, belong to the record */
+        mr_unit_end(unit, segment);
+        pass->segment = segment;
+        pass->more = false;
+    }
+    ops->finish(script);
+    return verdict;
+}

@@ -1,0 +1,59 @@
+/*
+ * worker.h - one thread with its own source, sink, store and script: the unit of scale-out. A second process is
+ * more of the same.
+ *
+ * The worker opens its parts through a factory, so that it never sees an adapter. All of them live and die in its
+ * thread. Other threads read `status` (under its lock) and set `stop`.
+ */
+#ifndef MR_STREAM_WORKER_H
+#define MR_STREAM_WORKER_H
+
+#include "millrace/script.h"
+#include "millrace/sink.h"
+#include "millrace/source.h"
+#include "millrace/store.h"
+#include "stream/delivery.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* Opens the parts of worker `index`. A NULL function: the pipeline has no such part. */
+struct mr_worker_factory {
+    void *arg;
+    bool (*source)(void *arg, int index, struct mr_source **out, struct mr_error *err);
+    bool (*sink)(void *arg, int index, struct mr_sink **out, struct mr_error *err);
+    bool (*store)(void *arg, int index, struct mr_store **out, struct mr_error *err);
+    bool (*script)(void *arg, int index, const struct mr_lookup_schema *lookup,
+                   const struct mr_row_schema *rows, struct mr_script **out, struct mr_error *err);
+};
+
+struct mr_worker_options {
+    const char *pipeline;
+    int index;
+    struct mr_worker_factory factory;
+    struct mr_lookup *lookup; /* NULL: `map` */
+    struct mr_delivery_options delivery;
+    int64_t linger_ms;
+    int64_t unit_age_ms; /* a unit never stays open longer */
+    uint32_t unit_outputs;
+    size_t unit_bytes, max_message_bytes;
+};
+
+struct mr_worker_status {
+    bool joined;  /* the group has given it partitions, or none */
+    bool well;    /* nothing is being waited for */
+    bool ended;
+    int exit_code;
+    char problem[512]; /* what it waits for or died of */
+    size_t partitions;
+};
+
+struct mr_worker;
+
+/* Starts the thread. The options are copied; strings and lookup are borrowed until join. */
+struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomic_bool *stop);
+struct mr_worker_status mr_worker_status(struct mr_worker *worker);
+/* Waits for the thread and frees the worker; its exit code. Negative deadline: no limit. False: still running. */
+bool mr_worker_join(struct mr_worker *worker, int64_t deadline_mono_ms, int *exit_code);
+
+#endif
