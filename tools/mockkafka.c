@@ -21,7 +21,8 @@
 
 enum { MAX_PARTITIONS = 1000, MAX_TOPIC = 249 };
 
-static bool create_topic(rd_kafka_mock_cluster_t *cluster, const char *spec) {
+static bool create_topic(rd_kafka_mock_cluster_t *cluster, const char *spec)
+{
     char topic[MAX_TOPIC + 1];
     const char *colon = strrchr(spec, ':');
     if (colon == NULL || colon == spec || colon - spec > MAX_TOPIC) {
@@ -38,8 +39,7 @@ static bool create_topic(rd_kafka_mock_cluster_t *cluster, const char *spec) {
                 MAX_PARTITIONS);
         return false;
     }
-    const rd_kafka_resp_err_t code =
-        rd_kafka_mock_topic_create(cluster, topic, (int)partitions, 1);
+    const rd_kafka_resp_err_t code = rd_kafka_mock_topic_create(cluster, topic, (int)partitions, 1);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
         fprintf(stderr, "millrace-mockkafka: topic '%s': %s\n", topic, rd_kafka_err2str(code));
         return false;
@@ -48,7 +48,8 @@ static bool create_topic(rd_kafka_mock_cluster_t *cluster, const char *spec) {
 }
 
 /* Blocks the signals before librdkafka starts its threads, so that only sigwait() sees them. */
-static bool prepare_signals(sigset_t *stop) {
+static bool prepare_signals(sigset_t *stop)
+{
     const pid_t parent = getppid();
     sigemptyset(stop);
     sigaddset(stop, SIGTERM);
@@ -62,7 +63,8 @@ static bool prepare_signals(sigset_t *stop) {
     return getppid() == parent;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     int status = EX_UNAVAILABLE;
     rd_kafka_t *client = NULL;
     rd_kafka_mock_cluster_t *cluster = NULL;

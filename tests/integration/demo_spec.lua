@@ -21,7 +21,7 @@ local function left_behind()
     tr '\0' '\n' | grep '^MILLRACE_RUN=.*/millrace-demo\.' || true]]
 end
 
-describe("tools/demo --once", function()
+describe("tools/demo --once #demo", function()
   it("prints the 8 messages, twice in a row, and leaves nothing behind", function()
     local before = left_behind()
     for _ = 1, 2 do
