@@ -1,8 +1,8 @@
 /*
  * log.c - log lines: format, escape, write.
  *
- * Any thread after mr_log_init. Owns the process-wide level and format, and each thread's name. Must not
- * know who logs what. Tests: tests/unit/test_base.c.
+ * Any thread after mr_log_init. Owns the process-wide level and format, the status line, and each thread's
+ * name. Must not know who logs what. Tests: tests/unit/test_base.c.
  */
 #include "base/log.h"
 
@@ -10,8 +10,11 @@
 #include "base/clock.h"
 #include "base/text.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +24,9 @@ static bool as_json;
 static void (*hook_line)(const char *, void *);
 static void *hook_arg;
 static _Thread_local char thread_name[64];
+static pthread_mutex_t screen = PTHREAD_MUTEX_INITIALIZER; /* guards status and the order of writes */
+static char status[256];
+static const char clear_line[] = "\r\033[K";
 
 void mr_log_init(enum mr_level level, enum mr_log_format format)
 {
@@ -79,6 +85,61 @@ static void put_plain(struct mr_buf *line, const char *msg)
     }
 }
 
+/* Nobody is left to tell when this fails. */
+static void put_stderr(const struct mr_buf *bytes)
+{
+    ssize_t written = write(STDERR_FILENO, bytes->ptr, bytes->len);
+    (void)written;
+}
+
+/* Takes the status line away, writes `line`, and puts the status line back, in one write. */
+static void write_above_status(const struct mr_buf *line)
+{
+    pthread_mutex_lock(&screen);
+    if (!status[0]) {
+        put_stderr(line);
+    } else {
+        struct mr_buf all;
+        mr_buf_init(&all);
+        mr_buf_put_text(&all, clear_line);
+        mr_buf_put(&all, line->ptr, line->len);
+        mr_buf_put_text(&all, status);
+        put_stderr(&all);
+        mr_buf_fini(&all);
+    }
+    pthread_mutex_unlock(&screen);
+}
+
+void mr_log_status(const char *text)
+{
+    if (mr_log_status_width() == 0)
+        return;
+    pthread_mutex_lock(&screen);
+    struct mr_buf all;
+    mr_buf_init(&all);
+    if (text || status[0]) {
+        mr_buf_put_text(&all, clear_line);
+        snprintf(status, sizeof status, "%s", text ? text : "");
+        mr_buf_put_text(&all, status);
+        put_stderr(&all);
+    }
+    mr_buf_fini(&all);
+    pthread_mutex_unlock(&screen);
+}
+
+int mr_log_status_width(void)
+{
+    const char *term = getenv("TERM");
+    if (as_json || hook_line || !term || !*term || strcmp(term, "dumb") == 0)
+        return 0;
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0) /* fails on what is not a terminal */
+        return 0;
+    int columns = size.ws_col ? size.ws_col : 80;
+    int most = (int)sizeof status - 1;
+    return columns - 1 < most ? columns - 1 : most; /* the last column would wrap on some terminals */
+}
+
 static void emit(enum mr_level level, const char *msg)
 {
     struct mr_buf line;
@@ -106,8 +167,7 @@ static void emit(enum mr_level level, const char *msg)
         hook_line(mr_buf_cstr(&line), hook_arg);
     } else {
         mr_buf_put_char(&line, '\n');
-        ssize_t written = write(STDERR_FILENO, line.ptr, line.len);
-        (void)written; /* nobody is left to tell */
+        write_above_status(&line);
     }
     mr_buf_fini(&line);
 }

@@ -36,6 +36,16 @@ struct mr_log_gate {
 void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *format, ...)
     MR_PRINTF(3, 4);
 
+/*
+ * The status line: one line that stands below the log on a terminal, such as a progress bar. Log lines of any
+ * thread appear above it. `text` is copied, without a newline; NULL takes it away. Nothing happens where
+ * lines cannot be redrawn (mr_log_status_width is 0).
+ */
+void mr_log_status(const char *text);
+
+/* Columns that a status line may fill; 0 where there can be none: not a terminal, TERM=dumb, JSON lines. */
+int mr_log_status_width(void);
+
 /* Called with each finished line in place of stderr (tests); NULL restores stderr. */
 void mr_log_hook(void (*line)(const char *text, void *arg), void *arg);
 
