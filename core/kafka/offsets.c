@@ -1,0 +1,156 @@
+/*
+ * offsets.c - positions: what the group has committed, where to start, and commits.
+ *
+ * Runs in the worker's thread. Owns nothing. An answer that did not come is an error, never
+ * "absent": the difference is the difference between asking again and starting over. A commit goes
+ * out only as the member of the assignment in force. Tests: tests/unit/test_kafka_source.c.
+ */
+#include "kafka/consumer.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { COMMIT_TIMEOUT_MS = 10000 };
+
+static struct mr_kafka_consumer *consumer_of(struct mr_source *source)
+{
+    return (struct mr_kafka_consumer *)source;
+}
+
+bool mr_kafka_offsets_committed(struct mr_source *source, const struct mr_partition *at,
+                                int timeout_ms, struct mr_committed *out, struct mr_error *err)
+{
+    struct mr_kafka_consumer *consumer = consumer_of(source);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    const rd_kafka_topic_partition_t *answer =
+        rd_kafka_topic_partition_list_add(list, at->topic, at->partition);
+    rd_kafka_resp_err_t code = rd_kafka_committed(consumer->rk, list, timeout_ms);
+    if (!code)
+        code = answer->err;
+    bool ok = !code;
+    *out = (struct mr_committed){0};
+    if (ok) {
+        mr_kafka_contact_made(&consumer->contact);
+        out->present = answer->offset >= 0;
+        out->offset = out->present ? answer->offset : -1;
+        size_t len = answer->metadata ? answer->metadata_size : 0;
+        if (len >= sizeof out->metadata)
+            len = sizeof out->metadata - 1;
+        if (len)
+            memcpy(out->metadata, answer->metadata, len);
+    } else {
+        char what[320];
+        snprintf(what, sizeof what, "committed offset of %s/%d in group %s", at->topic,
+                 at->partition, consumer->group);
+        mr_kafka_contact_fail(&consumer->contact, code, what, at->topic, NULL, err);
+        if (err && err->action == MR_RECOVER)
+            err->action = MR_RETRY; /* nothing was changed: ask again */
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return ok;
+}
+
+bool mr_kafka_offsets_watermarks(struct mr_source *source, const struct mr_partition *at,
+                                 int timeout_ms, int64_t *low, int64_t *high, struct mr_error *err)
+{
+    struct mr_kafka_consumer *consumer = consumer_of(source);
+    rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
+        consumer->rk, at->topic, at->partition, low, high, timeout_ms);
+    if (!code) {
+        mr_kafka_contact_made(&consumer->contact);
+        return true;
+    }
+    char what[320];
+    snprintf(what, sizeof what, "first and last offset of %s/%d", at->topic, at->partition);
+    return mr_kafka_contact_fail(&consumer->contact, code, what, at->topic, NULL, err);
+}
+
+static rd_kafka_topic_partition_list_t *list_of(const struct mr_mark *marks, size_t n,
+                                                bool with_metadata)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
+    for (size_t i = 0; i < n; i++) {
+        rd_kafka_topic_partition_t *one =
+            rd_kafka_topic_partition_list_add(list, marks[i].at.topic, marks[i].at.partition);
+        one->offset = marks[i].next_offset;
+        if (!with_metadata || !marks[i].metadata[0])
+            continue;
+        /* The list frees it with free(3), as it frees what it allocated itself. */
+        one->metadata = mr_strdup(marks[i].metadata);
+        one->metadata_size = strlen(marks[i].metadata);
+    }
+    return list;
+}
+
+static bool moved_on(const struct mr_kafka_consumer *consumer, const char *what,
+                     struct mr_error *err)
+{
+    return mr_kafka_contact_fail(&consumer->contact, RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST, what, NULL,
+                                 "the partitions were taken away meanwhile", err);
+}
+
+bool mr_kafka_offsets_start(struct mr_source *source, const struct mr_mark *marks, size_t n,
+                            struct mr_error *err)
+{
+    struct mr_kafka_consumer *consumer = consumer_of(source);
+    if (!consumer->owned || consumer->tell_revoked)
+        return moved_on(consumer, "start reading", err);
+    consumer->last_topic = NULL;
+    rd_kafka_topic_partition_list_t *list = list_of(marks, n, false);
+    rd_kafka_resp_err_t code = rd_kafka_assign(consumer->rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    if (code)
+        return mr_kafka_contact_fail(&consumer->contact, code, "start reading", NULL, NULL, err);
+    return true;
+}
+
+/* The answer of the commit, or _TIMED_OUT. One queue a commit: a late answer finds nobody. */
+static rd_kafka_resp_err_t await_commit(rd_kafka_queue_t *queue)
+{
+    int64_t deadline = mr_clock_mono_ms() + COMMIT_TIMEOUT_MS;
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    bool answered = false;
+    while (!answered) {
+        int64_t left = deadline - mr_clock_mono_ms();
+        rd_kafka_event_t *event = rd_kafka_queue_poll(queue, left > 0 ? (int)left : 0);
+        if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_OFFSET_COMMIT) {
+            answered = true;
+            code = rd_kafka_event_error(event);
+            const rd_kafka_topic_partition_list_t *list =
+                rd_kafka_event_topic_partition_list(event);
+            for (int i = 0; !code && list && i < list->cnt; i++)
+                code = list->elems[i].err;
+        }
+        if (event)
+            rd_kafka_event_destroy(event);
+        else if (left <= 0)
+            break;
+    }
+    return code;
+}
+
+bool mr_kafka_offsets_commit(struct mr_source *source, const struct mr_mark *marks, size_t n,
+                             struct mr_error *err)
+{
+    struct mr_kafka_consumer *consumer = consumer_of(source);
+    if (!n)
+        return true;
+    if (!mr_kafka_rebalance_is_member(consumer))
+        return moved_on(consumer, "commit of offsets", err);
+    rd_kafka_topic_partition_list_t *list = list_of(marks, n, true);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer->rk);
+    rd_kafka_resp_err_t code = rd_kafka_commit_queue(consumer->rk, list, queue, NULL, NULL);
+    if (!code)
+        code = await_commit(queue);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_topic_partition_list_destroy(list);
+    if (!code) {
+        mr_kafka_contact_made(&consumer->contact);
+        return true;
+    }
+    char what[320];
+    snprintf(what, sizeof what, "commit of offsets in group %s", consumer->group);
+    return mr_kafka_contact_fail(&consumer->contact, code, what, NULL, NULL, err);
+}
