@@ -1,0 +1,81 @@
+/*
+ * memory.h - source, sink, store and script in memory: a world in which the engine runs without any library.
+ *
+ * One world holds the input log, the group's offsets, the output log, the ledger and the rows. Services (source, sink,
+ * store) are handles on it, several may exist at a time (a zombie and its successor). Faults are asked for by the name of
+ * the step, and strike once, at the n-th time.
+ */
+#ifndef MR_TESTS_MEMORY_H
+#define MR_TESTS_MEMORY_H
+
+#include "millrace/script.h"
+#include "millrace/sink.h"
+#include "millrace/source.h"
+#include "millrace/store.h"
+
+enum { MEM_PARTS = 4 };
+
+struct mem_log {
+    char **items;
+    size_t n, cap;
+};
+
+enum mem_fault {
+    MEM_NONE,
+    MEM_CLAIM,         /* store->claim fails */
+    MEM_BEGIN,         /* store->begin fails */
+    MEM_COPY,          /* store->copy fails, as a lost connection */
+    MEM_FLUSH,         /* sink->flush fails: nothing more was acknowledged */
+    MEM_COMMIT_LOST,   /* COMMIT is carried out, its reply lost */
+    MEM_COMMIT_UNDONE, /* the connection breaks, COMMIT was not carried out */
+    MEM_OFFSETS,       /* source->commit fails, nothing written */
+    MEM_OFFSETS_LOST,  /* source->commit is carried out, its reply lost */
+    MEM_COMMITTED,     /* source->committed fails */
+    MEM_FAULTS
+};
+
+struct mem_ledger {
+    bool there, has_job;
+    int64_t epoch, unit, next_offset;
+    char mode[24];
+    char *keys, *cursor;
+    size_t keys_len, cursor_len;
+    int64_t trigger_ms;
+};
+
+struct mem_world {
+    struct mem_log input[MEM_PARTS];   /* values; a value of NULL stands for a control record */
+    int64_t low[MEM_PARTS];            /* retention */
+    struct mr_committed offsets[MEM_PARTS];
+    struct mem_ledger ledger[MEM_PARTS];
+    struct mem_log out;   /* "key|value" of each acknowledged message */
+    struct mem_log rows;  /* "a|b" of each committed row */
+    struct mem_log dead;  /* "class|value|error" */
+    int transactions;
+    enum mem_fault fault;
+    int fault_in;         /* strikes when it has counted down to 0 */
+    const char *ledger_id;
+    int64_t now_ms;
+};
+
+void mem_world_init(struct mem_world *world);
+void mem_world_fini(struct mem_world *world);
+void mem_add(struct mem_world *world, int partition, const char *value);
+size_t mem_count(const struct mem_log *log, const char *text); /* how often it stands there */
+
+/* The member of a group of one: is assigned all MEM_PARTS partitions at the first poll. */
+struct mr_source *mem_source(struct mem_world *world);
+struct mr_sink *mem_sink(struct mem_world *world);
+struct mr_store *mem_store(struct mem_world *world);
+
+/*
+ * The script: messages are words. "KEY TEXT" joins KEY's rows: message value "TEXT:<column>", key <column>, row
+ * (TEXT, <column>). "drop WHY" drops, "bad WHY" is rejected, "none" has no key. A row with the text "poison" is
+ * refused by the store when it is copied.
+ */
+struct mr_script *mem_script(const struct mr_lookup_schema *columns);
+
+/* A lookup with `n` rows "<key>-0000".. for each of the keys "a", "b", "c". */
+struct mr_lookup *mem_lookup(int n);
+
+#endif
