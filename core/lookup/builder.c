@@ -1,0 +1,225 @@
+/*
+ * builder.c - rows as they come, dealt out to partitions; the table at the end.
+ *
+ * One thread. Owns the partitions until they are in the table. A key is stored once, however many
+ * rows it has, and each row as its cells, so that building takes little more than the table does;
+ * max_bytes is checked before memory is taken. Must not know where rows come from. Tests:
+ * tests/unit/test_lookup.c.
+ */
+#include "lookup/builder.h"
+
+#include "base/clock.h"
+#include "lookup/key.h"
+
+#include <stdlib.h>
+
+enum { FIRST_SLOTS = 64, RUN_MIN = 512 << 10, RUN_MAX = 4 << 20, RUN_SHARE = 16 };
+
+struct mr_table_builder {
+    struct mr_table *table; /* empty until finish */
+    size_t max_bytes;
+    size_t used; /* by rows, keys and slots of all partitions */
+    struct mr_buf key, row;
+    struct sort_space space;
+    struct partition parts[PARTITIONS];
+};
+
+struct mr_table_builder *mr_table_builder_new(const struct mr_lookup_schema *schema, bool distinct,
+                                              size_t max_bytes)
+{
+    struct mr_table_builder *builder = mr_calloc(1, sizeof *builder);
+    builder->table = mr_calloc(1, sizeof *builder->table);
+    builder->table->schema = mr_lookup_schema_copy(schema);
+    builder->table->n_row_cells = schema->n_columns - schema->n_keys;
+    builder->table->distinct = distinct;
+    builder->table->seed = (uint64_t)mr_clock_random63();
+    builder->max_bytes = max_bytes ? max_bytes : SIZE_MAX;
+    return builder;
+}
+
+void mr_partition_free(struct partition *part)
+{
+    mr_pages_free(&part->rows);
+    mr_pages_free(&part->keys);
+    mr_pages_free(&part->slots);
+    free(part->runs);
+    *part = (struct partition){0};
+}
+
+void mr_table_builder_free(struct mr_table_builder *builder)
+{
+    if (!builder)
+        return;
+    for (size_t i = 0; i < PARTITIONS; i++)
+        mr_partition_free(&builder->parts[i]);
+    mr_sort_space_free(&builder->space);
+    mr_buf_fini(&builder->key);
+    mr_buf_fini(&builder->row);
+    mr_table_free(builder->table);
+    free(builder);
+}
+
+static bool too_big(const struct mr_table_builder *builder, struct mr_error *err)
+{
+    const char *name = builder->table->schema->name;
+    return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
+                        "lookup %s needs more than its max_bytes of %zu: it was full after %llu "
+                        "rows. Raise lookups.%s.max_bytes, or load fewer rows or columns with "
+                        "lookups.%s.query",
+                        name, builder->max_bytes,
+                        (unsigned long long)builder->table->stats.rows_read, name, name);
+}
+
+static bool take(struct mr_table_builder *builder, size_t bytes, struct mr_error *err)
+{
+    if (bytes > builder->max_bytes - builder->used)
+        return too_big(builder, err);
+    builder->used += bytes;
+    return true;
+}
+
+static void enter_slot(struct partition *part, uint64_t slot)
+{
+    uint64_t *slots = (uint64_t *)(void *)part->slots.ptr;
+    size_t at = (size_t)(slot >> 32) & (part->n_slots - 1);
+    while (slots[at])
+        at = (at + 1) & (part->n_slots - 1);
+    slots[at] = slot;
+}
+
+static bool grow_slots(struct mr_table_builder *builder, struct partition *part,
+                       struct mr_error *err)
+{
+    struct mr_pages old = part->slots;
+    size_t n_old = part->n_slots, n = n_old ? 2 * n_old : FIRST_SLOTS;
+    if (!take(builder, (n - n_old) * sizeof(uint64_t), err))
+        return false;
+    part->slots = (struct mr_pages){0};
+    mr_pages_grow(&part->slots, n * sizeof(uint64_t));
+    part->n_slots = n;
+    const uint64_t *slots = (const uint64_t *)(const void *)old.ptr;
+    for (size_t i = 0; i < n_old; i++)
+        if (slots[i])
+            enter_slot(part, slots[i]);
+    mr_pages_free(&old);
+    return true;
+}
+
+/* The offset of the key in the partition's keys, where it is put if it is new. */
+static bool intern_key(struct mr_table_builder *builder, struct partition *part, uint64_t hash,
+                       uint32_t *offset, struct mr_error *err)
+{
+    const struct mr_buf *key = &builder->key;
+    uint64_t tag = hash << PARTITION_BITS >> 32 << 32;
+    if (4 * (part->n_keys + 1) > 3 * part->n_slots && !grow_slots(builder, part, err))
+        return false;
+    uint64_t *slots = (uint64_t *)(void *)part->slots.ptr;
+    for (size_t at = (size_t)(tag >> 32) & (part->n_slots - 1); slots[at];
+         at = (at + 1) & (part->n_slots - 1)) {
+        if ((slots[at] & ~(uint64_t)UINT32_MAX) != tag)
+            continue;
+        *offset = (uint32_t)slots[at];
+        if (part->keys.len - *offset >= key->len &&
+            memcmp(part->keys.ptr + *offset, key->ptr, key->len) == 0)
+            return true;
+    }
+    if (!part->keys.len)
+        part->keys.len = 1;
+    if (part->keys.len + key->len > UINT32_MAX)
+        return too_big(builder, err);
+    if (!take(builder, key->len, err))
+        return false;
+    *offset = (uint32_t)part->keys.len;
+    memcpy(mr_pages_reserve(&part->keys, key->len), key->ptr, key->len);
+    part->keys.len += key->len;
+    part->n_keys++;
+    enter_slot(part, tag | *offset);
+    return true;
+}
+
+static void sort_tail(struct mr_table_builder *builder, struct partition *part)
+{
+    size_t before = part->rows.len;
+    mr_partition_sort(part, builder->table->n_row_cells, &builder->space);
+    builder->used = builder->used - before + part->rows.len;
+}
+
+/* Longer runs for more rows, so that there are never many to merge. */
+static bool tail_is_long(const struct partition *part)
+{
+    size_t limit = part->rows.len / RUN_SHARE;
+    limit = limit < RUN_MIN ? RUN_MIN : limit > RUN_MAX ? RUN_MAX : limit;
+    return part->rows.len - part->tail >= limit;
+}
+
+bool mr_table_builder_add(struct mr_table_builder *builder, const struct mr_value *values,
+                          struct mr_error *err)
+{
+    const struct mr_lookup_schema *schema = builder->table->schema;
+    builder->table->stats.rows_read++;
+    mr_buf_reset(&builder->key);
+    mr_buf_reset(&builder->row);
+    for (size_t i = 0; i < schema->n_keys; i++) {
+        if (values[i].type == MR_NULL) {
+            builder->table->stats.null_keys++;
+            return true;
+        }
+        mr_key_put(&builder->key, &values[i]);
+    }
+    for (size_t i = schema->n_keys; i < schema->n_columns; i++)
+        mr_cell_put(&builder->row, &values[i]);
+
+    uint64_t hash = mr_table_hash(builder->table->seed, builder->key.ptr, builder->key.len);
+    struct partition *part = &builder->parts[hash >> (64 - PARTITION_BITS)];
+    uint32_t offset = 0;
+    if (!intern_key(builder, part, hash, &offset, err))
+        return false;
+    uint8_t head[VARINT_MAX];
+    size_t head_len = (size_t)(varint_write(head, offset) - head);
+    if (!take(builder, head_len + builder->row.len, err))
+        return false;
+    uint8_t *at = mr_pages_reserve(&part->rows, head_len + builder->row.len);
+    memcpy(at, head, head_len);
+    if (builder->row.len)
+        memcpy(at + head_len, builder->row.ptr, builder->row.len);
+    part->rows.len += head_len + builder->row.len;
+    if (tail_is_long(part))
+        sort_tail(builder, part);
+    return true;
+}
+
+bool mr_table_builder_finish(struct mr_table_builder *builder, struct mr_table **out,
+                             struct mr_error *err)
+{
+    struct mr_table *table = builder->table;
+    size_t n_keys = 0, upper = 1;
+    *out = NULL;
+    for (size_t i = 0; i < PARTITIONS; i++) {
+        struct partition *part = &builder->parts[i];
+        sort_tail(builder, part);
+        n_keys += part->n_keys;
+        upper += part->rows.len + part->keys.len;
+    }
+    mr_sort_space_free(&builder->space);
+    if (builder->used > builder->max_bytes || upper > SLOT_OFFSET_MASK) {
+        too_big(builder, err);
+        mr_table_builder_free(builder);
+        return false;
+    }
+    /* Four keys in five slots; at least one stays empty, which ends the search for an unknown key.
+     */
+    table->n_slots = n_keys + n_keys / 4 + 1;
+    mr_pages_grow(&table->slots, table->n_slots * sizeof(uint64_t));
+    table->slots.len = table->n_slots * sizeof(uint64_t);
+    mr_pages_grow(&table->postings, upper);
+    table->postings.len = 1;
+    for (size_t i = 0; i < PARTITIONS; i++)
+        mr_partition_merge(&builder->parts[i], table, table->schema->n_keys);
+    mr_pages_trim(&table->postings);
+    table->stats.keys = n_keys;
+    table->stats.bytes = sizeof *table + table->slots.cap + table->postings.cap;
+    builder->table = NULL;
+    mr_table_builder_free(builder);
+    *out = table;
+    return true;
+}
