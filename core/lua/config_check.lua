@@ -1,0 +1,410 @@
+-- config_check.lua - walks what config.lua returned along the option table: checks, defaults, the tree.
+--
+-- Gives nodes { name, kind, value, show, secret, from, default, children, by, option, at }: kind and value are
+-- those of base/tree.h, `show` is how the user would write it, `at` is where it stands. What concerns several
+-- options at once is in config_rules.lua. Runs once, in the trusted state of config.c.
+-- Tests: tests/spec/config_spec.lua.
+
+local need, sys = ...
+local report = need "config_report"
+local run = need "config_run"
+local types = need "config_types"
+
+local check = {}
+
+--- The option table as a tree of specs: { path, type, option, kids = { name = spec }, order = { names }, any }.
+function check.compile(options)
+  local root = { type = "table", option = { path = "", type = "table" }, kids = {}, order = {} }
+  for _, option in ipairs(options) do
+    local spec = root
+    for name in option.path:gmatch("[^.]+") do
+      local below
+      if name == "*" then below = spec.any else below = spec.kids[name] end
+      if not below then
+        below = { kids = {}, order = {} }
+        if name == "*" then
+          spec.any = below
+        else
+          spec.kids[name] = below
+          spec.order[#spec.order + 1] = name
+        end
+      end
+      spec = below
+    end
+    spec.option, spec.type = option, option.type
+  end
+  return root
+end
+
+local walker = {}
+walker.__index = walker
+
+function walker:error(place, path, ...)
+  self.errors:add(place, path, ...)
+end
+
+--- Where the key and the value of `container[key]` stand; failing that, the nearest thing around them.
+function walker:place(container, key, around)
+  local places = self.places
+  local set = places.set[container]
+  if set and set[key] then return set[key] end
+  local record = places.of(places.origin[container] or container)
+  if record and record.fields[key] then return record.fields[key] end
+  local assigned = type(key) == "string" and places.assigned[key]
+  if assigned then return assigned end
+  if record then return { key = record.place, value = record.place } end
+  return around
+end
+
+local function path_of(path, key)
+  if type(key) == "string" and key:find("^[%a_][%w_%-]*$") then return path == "" and key or path .. "." .. key end
+  return path .. (type(key) == "string" and ("[%q]"):format(key) or ("[%s]"):format(tostring(key)))
+end
+check.path_of = path_of
+
+local function sorted_names(value)
+  local names = {}
+  for key in next, value do
+    if type(key) == "string" then names[#names + 1] = key end
+  end
+  table.sort(names)
+  return names
+end
+
+local function first_sentence(doc)
+  return (doc:match("^(.-[.:]) ") or doc:match("^(.-)[.:]?$") or doc):gsub("[.:]$", "")
+end
+
+--- Is it a table that the user wrote (not a secret)?
+local function is_table(value)
+  return type(value) == "table" and not run.secret(value)
+end
+
+local function new_node(name, kind, value, at, option)
+  return { name = name, kind = kind, value = value, at = at, option = option,
+           children = kind ~= "string" and {} or nil, by = {} }
+end
+check.new_node = new_node
+
+function check.add(parent, node)
+  if not node then return end
+  parent.children[#parent.children + 1] = node
+  if node.name then parent.by[node.name] = node end
+end
+
+local function string_node(name, text, at, option)
+  local node = new_node(name, "string", text, at, option)
+  local masked, has_password = report.mask_dsn(text)
+  if has_password then node.secret, node.show = true, masked end
+  return node
+end
+
+local function secret_node(name, value, at, option)
+  local text, from = run.secret(value)
+  local node = new_node(name, "string", text, at, option)
+  node.secret, node.from, node.show = true, from, "***"
+  return node
+end
+
+-- Readers by type: (walker, name, value, option, at, path) -> node, or nil after an error.
+local read = {}
+
+local function scalar(kind, show)
+  return function(self, name, value, option, at, path)
+    local made, why, more = types[option.type](value, option, sys.nearest)
+    if made == nil then
+      self:error(at.value, path, "%s", why)
+      return nil
+    end
+    local node = kind == "string" and string_node(name, made, at, option) or new_node(name, kind, made, at, option)
+    if show then node.show = show(made) end
+    return node, more
+  end
+end
+
+read.integer = scalar("int")
+read.boolean = scalar("bool")
+read.enum = scalar("string")
+read.duration = scalar("int", types.show_duration)
+read.size = scalar("int", types.show_size)
+local read_text = scalar("string")
+
+function read.string(self, name, value, option, at, path)
+  local node
+  if option.secret_ok and run.secret(value) then
+    node = secret_node(name, value, at, option)
+  else
+    node = read_text(self, name, value, option, at, path)
+  end
+  local format = node and option.format
+  if format == "dsn" then
+    local why = sys.dsn(node.value)
+    -- What libpq could not read may hold a password anywhere.
+    if why and node.secret then why = "libpq cannot read this connection string (not shown: it holds a secret)" end
+    if why then self:error(at.value, path, "%s", why) end
+  elseif format == "script" then
+    local full, why = sys.find_file(self.directory, node.value)
+    if full then node.value = full else self:error(at.value, path, "%s", why) end
+  elseif format then
+    local fine = types.format[format](node.value)
+    if fine ~= true then self:error(at.value, path, "%s", fine) end
+  end
+  return node
+end
+
+--- The text stays for people; refresh_ms, which follows it in the tree, is for the program.
+function read.refresh(self, name, value, option, at, path)
+  local made, why, interval_ms = types.refresh(value)
+  if not made then
+    self:error(at.value, path, "%s", why)
+    return nil
+  end
+  local derived = new_node(name .. "_ms", "int", interval_ms or types.AUTO_REFRESH_MS, at, option)
+  derived.hidden = true
+  return string_node(name, made, at, option), derived
+end
+
+function read.list(self, name, value, option, at, path)
+  if option.one and type(value) == "string" then value = { value } end
+  if not is_table(value) then
+    self:error(at.value, path, "expected %s, got %s", types.expected("list"), types.got(value))
+    return nil
+  end
+  local node, seen, count = new_node(name, "list", nil, at, option), {}, 0
+  for _ in next, value do count = count + 1 end
+  if count ~= #value then
+    self:error(at.value, path, "expected a list of strings, got a table with names")
+    return nil
+  end
+  for i, item in ipairs(value) do
+    local item_at, item_path = self:place(value, i, at), path_of(path, i)
+    if run.is_missing(item) then goto continue end
+    if type(item) ~= "string" or item == "" then
+      self:error(item_at.value, item_path, "expected a string, got %s", types.got(item))
+    elseif seen[item] then
+      self:error(item_at.value, item_path, "%s stands in the list twice", types.quote(item))
+    else
+      local fine = not option.format or types.format[option.format](item)
+      if fine ~= true then self:error(item_at.value, item_path, "%s", fine) end
+      seen[item] = true
+      check.add(node, string_node(nil, item, item_at, nil))
+    end
+    ::continue::
+  end
+  if count < (option.min_items or 0) then self:error(at.value, path, "the list is empty; expected at least one") end
+  return node
+end
+
+--- A table of the user's own, as it is.
+function read.any(self, name, value, option, at, path)
+  local kind = type(value)
+  if kind == "string" then return new_node(name, "string", value, at, nil) end
+  if kind == "boolean" then return new_node(name, "bool", value, at, nil) end
+  if kind == "number" then
+    if value ~= value or value == math.huge or value == -math.huge then
+      self:error(at.value, path, "expected a finite number, got %s", tostring(value))
+      return nil
+    end
+    return new_node(name, math.type(value) == "integer" and "int" or "float", value, at, nil)
+  end
+  if not is_table(value) then
+    self:error(at.value, path, "expected text, a number, a boolean or a table of these, got %s", types.got(value))
+    return nil
+  end
+  local is_list = #value > 0
+  local node = new_node(name, is_list and "list" or "table", nil, at, nil)
+  self.depth = (self.depth or 0) + 1
+  if self.depth > 32 then
+    self:error(at.value, path, "tables are nested too deeply, or contain themselves")
+    self.depth = self.depth - 1
+    return nil
+  end
+  local names = sorted_names(value)
+  if is_list then names = {} for i = 1, #value do names[i] = i end end
+  local count = 0
+  for _ in next, value do count = count + 1 end
+  if count ~= #names then
+    self:error(at.value, path, "expected a list, or a table in which all keys are strings")
+  end
+  for _, key in ipairs(names) do
+    if not run.is_missing(value[key]) then
+      check.add(node, read.any(self, not is_list and key or nil, value[key], option, self:place(value, key, at),
+        path_of(path, key)))
+    end
+  end
+  self.depth = self.depth - 1
+  return node
+end
+
+function read.vars(self, name, value, option, at, path)
+  if not is_table(value) or #value > 0 then
+    self:error(at.value, path, "expected a table with names, got %s", is_table(value) and "a list" or types.got(value))
+    return nil
+  end
+  return read.any(self, name, value, option, at, path)
+end
+
+local function property_text(value)
+  if type(value) == "string" then return value end
+  if type(value) == "boolean" then return tostring(value) end
+  if type(value) == "number" then return ("%.14g"):format(value) end
+end
+
+--- One librdkafka property: name and value are checked by librdkafka itself, where it is there.
+function walker:property(key, value, option, at, path)
+  local known = sys.kafka_names[1] == nil
+  for _, name in ipairs(sys.kafka_names) do known = known or name == key end
+  if not known then
+    local near = sys.nearest(key, sys.kafka_names)
+    self:error(at.key, path, "librdkafka knows no such property%s", near and ("; did you mean %q?"):format(near) or "")
+    return nil
+  end
+  local node
+  if run.secret(value) then
+    node = secret_node(key, value, at, nil)
+  else
+    local text = property_text(value)
+    if not text then
+      self:error(at.value, path, "expected text, a number or a boolean, got %s", types.got(value))
+      return nil
+    end
+    node = new_node(key, "string", text, at, nil)
+    if report.is_secret_name(key) then
+      node.secret, node.show = true, "***"
+      self.errors:hide(text)
+    end
+  end
+  local why = sys.kafka_property(key, node.value, option.side == "sink")
+  if why then self:error(at.value, path, "%s", why) end
+  return node
+end
+
+function read.properties(self, name, value, option, at, path)
+  if not is_table(value) then
+    self:error(at.value, path, "expected %s, got %s", types.expected("properties"), types.got(value))
+    return nil
+  end
+  local node = new_node(name, "table", nil, at, option)
+  for key in next, value do
+    if type(key) ~= "string" then
+      self:error(self:place(value, key, at).key, path_of(path, key),
+        'a value without a name; expected ["property"] = value')
+    end
+  end
+  for _, key in ipairs(sorted_names(value)) do
+    if not run.is_missing(value[key]) then
+      check.add(node, self:property(key, value[key], option, self:place(value, key, at), path_of(path, key)))
+    end
+  end
+  for _, needed in ipairs(option.needs or {}) do
+    if value[needed] == nil and not (needed == "bootstrap.servers" and value["metadata.broker.list"]) then
+      self:error(at.key, path_of(path, needed), "required: the brokers, such as \"localhost:9092\"")
+    end
+  end
+  return node
+end
+
+local function mark_default(node)
+  node.default = true
+  for _, child in ipairs(node.children or {}) do mark_default(child) end
+end
+
+--- What stands for an option that the user left out.
+function walker:absent(name, spec, at, path)
+  local option = spec.option
+  if option.later then return nil end
+  if option.required then
+    self:error(at.key, path, "required: %s", first_sentence(option.doc))
+    return nil
+  end
+  local value, fallback = nil, { key = at.key, value = at.value }
+  if spec.type == "table" and not option.optional then
+    value = {}
+  else
+    value = option.default
+    if path == "instance" then value = self.instance end
+  end
+  if value == nil then return nil end
+  local node, derived = self:read(name, value, spec, fallback, path)
+  if node then mark_default(node) end
+  return node, derived
+end
+
+function walker:unknown(key, spec, at, path)
+  if type(key) ~= "string" then
+    self:error(at.key, path, "a value without a name; expected name = value")
+    return
+  end
+  local known = {}
+  for _, name in ipairs(spec.order) do
+    if not spec.kids[name].option.later then known[#known + 1] = name end
+  end
+  local near = sys.nearest(key, known)
+  if near then
+    self:error(at.key, path, "there is no such option; did you mean %q?", near)
+  else
+    self:error(at.key, path, "there is no such option; known here: %s", table.concat(known, ", "))
+  end
+end
+
+--- One entry under a name of the user's choice.
+function walker:named(node, key, value, spec, at, path)
+  local option = spec.option
+  if not key:find(option.name_pattern) or #key > 64 then
+    self:error(at.key, path, "expected %s, at most 64 long", option.name_text)
+  elseif not run.is_missing(value) then
+    check.add(node, (self:read(key, value, spec, at, path)))
+  end
+end
+
+function read.table(self, name, value, option, at, path, spec)
+  if not is_table(value) then
+    self:error(at.value, path == "" and "config" or path, "expected a table, got %s", types.got(value))
+    return nil
+  end
+  local node = new_node(name, "table", nil, at, option)
+  node.written = {} -- names that the user gave, also those that turn out wrong
+  for key in next, value do
+    node.written[key] = true
+    if type(key) ~= "string" or not (spec.kids[key] or spec.any) then
+      self:unknown(key, spec, self:place(value, key, at), path_of(path, key))
+    end
+  end
+  for _, key in ipairs(spec.order) do
+    local item, below, item_path = rawget(value, key), spec.kids[key], path_of(path, key)
+    local made, derived
+    if item == nil then
+      made, derived = self:absent(key, below, at, item_path)
+    elseif below.option.later then
+      self:error(self:place(value, key, at).key, item_path, "%s", below.option.later)
+    elseif not run.is_missing(item) then
+      made, derived = self:read(key, item, below, self:place(value, key, at), item_path)
+    end
+    check.add(node, made)
+    check.add(node, derived)
+  end
+  if spec.any then
+    local names = sorted_names(value)
+    for _, key in ipairs(names) do
+      self:named(node, key, rawget(value, key), spec.any, self:place(value, key, at), path_of(path, key))
+    end
+    if #names < (option.min_items or 0) then self:error(at.value, path, "it is empty; expected at least one") end
+  end
+  return node
+end
+
+function walker:read(name, value, spec, at, path)
+  local reader = spec.type == "any" and read.vars or read[spec.type]
+  return reader(self, name, value, spec.option, at, path, spec)
+end
+
+--- Checks `config` along `spec`. places: { origin, set, of, assigned }. Returns the root node; what is wrong is
+--- in `errors`.
+function check.walk(config, spec, places, errors, directory, instance)
+  local self = setmetatable({ places = places, errors = errors, directory = directory, instance = instance }, walker)
+  local record = type(config) == "table" and places.of(places.origin[config] or config)
+  local start = record and record.place or { line = 1, column = 1, length = 1 }
+  return self:read(nil, config, spec, { key = start, value = start }, "")
+end
+
+return check

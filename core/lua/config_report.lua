@@ -1,0 +1,141 @@
+-- config_report.lua - collects what is wrong with a configuration and writes it all at once.
+--
+-- Each error is `file:line:col: error: path: sentence`, the line, and a caret under the key or value. Two
+-- errors that say the same of the same place (a table used twice) come out once. Passwords in a line that is
+-- shown are replaced by ***. A place is { line, column, length, set = number of the --set or nil }.
+-- Runs once, in the trusted state of config.c. Must not know options. Tests: tests/spec/config_spec.lua.
+
+local need = ...
+local source = need "config_source"
+
+local report = {}
+report.__index = report
+
+function report.new(file, text)
+  return setmetatable({ file = file, text = text, sets = {}, errors = {}, secrets = {} }, report)
+end
+
+--- A password inside a connection string becomes ***. Returns the text and whether there was one.
+function report.mask_dsn(text)
+  local masked = text
+    :gsub("^(%s*%a[%w+.-]*://[^:@/?]*:)(.*)(@)", "%1***%3")
+    :gsub("([?&]%w*password=)[^&]*", "%1***")
+    :gsub("(%w*password%s*=%s*)'[^']*'?", "%1***")
+    :gsub("(%w*password%s*=%s*)([^%s&]+)", "%1***")
+  return masked, masked ~= text
+end
+
+--- Is this librdkafka property one whose value nobody should read?
+function report.is_secret_name(name)
+  name = name:lower()
+  return name:find("password", 1, true) ~= nil or name:find("secret", 1, true) ~= nil or name == "ssl.key.pem"
+    or name == "sasl.oauthbearer.config"
+end
+
+--- From now on this text is not shown.
+function report:hide(text)
+  if #text >= 4 then self.secrets[text] = true end
+end
+
+function report:mask(text)
+  for secret in pairs(self.secrets) do
+    local from, to = text:find(secret, 1, true)
+    while from do
+      text = text:sub(1, from - 1) .. "***" .. text:sub(to + 1)
+      from, to = text:find(secret, from + 3, true)
+    end
+  end
+  return (report.mask_dsn(text))
+end
+
+--- place: where the caret goes; nil if all that is known is the file.
+function report:add(place, path, format, ...)
+  place = place or { line = 1, column = 1, length = 1 }
+  local sentence = select("#", ...) > 0 and format:format(...) or format
+  for _, other in ipairs(self.errors) do
+    if other.sentence == sentence and other.place.line == place.line and other.place.column == place.column
+        and other.place.set == place.set then
+      return
+    end
+  end
+  table.insert(self.errors, { place = place, path = path, sentence = sentence, order = #self.errors })
+end
+
+--- The string tokens of a line that must not be shown: those after a secret name, and connection strings.
+local function replacements(self, tokens, line)
+  local found = {}
+  for i, token in ipairs(tokens) do
+    if token.line == line and token.kind == "string" then
+      local key = tokens[i - 1] and tokens[i - 1].text == "=" and tokens[i - 2]
+      if key and key.text == "]" then key = tokens[i - 3] end
+      local shown
+      if key and report.is_secret_name(key.text) then
+        shown = token.text:sub(1, 1) .. "***" .. token.text:sub(1, 1)
+      else
+        local inside = token.text:match("^(['\"])")
+        shown = inside and inside .. self:mask(token.text:sub(2, -2)) .. inside or self:mask(token.text)
+        if shown == token.text then shown = nil end
+      end
+      if shown then found[#found + 1] = { token = token, shown = shown } end
+    end
+  end
+  return found
+end
+
+--- The line as it may be shown, the place of the caret in it, and what was replaced.
+local function shown_line(self, place)
+  if place.set then
+    local text = self.sets[place.set]
+    local masked = self:mask(text)
+    local path, value = text:match("^(.-%]?)=(.*)$")
+    if path and value ~= "" and report.is_secret_name(path) then masked = path .. "=***" end
+    return masked, math.min(place.column, #masked + 1), {}
+  end
+  self.lines = self.lines or {}
+  if #self.lines == 0 then
+    for line in (self.text .. "\n"):gmatch("(.-)\r?\n") do self.lines[#self.lines + 1] = line end
+    self.tokens = source.tokens(self.text)
+  end
+  local line, column = self.lines[place.line] or "", place.column
+  local replaced = replacements(self, self.tokens, place.line)
+  for i = #replaced, 1, -1 do
+    local token, shown = replaced[i].token, replaced[i].shown
+    line = line:sub(1, token.column - 1) .. shown .. line:sub(token.column + #token.text)
+    if token.column < place.column then column = column + #shown - #token.text end
+    if token.column == place.column then replaced.length = #shown end
+  end
+  return self:mask(line), column, replaced
+end
+
+local function write_error(self, err, out)
+  local place = err.place
+  local line, column, replaced = shown_line(self, place)
+  local sentence = err.sentence
+  for _, entry in ipairs(replaced) do
+    local from, to = sentence:find(entry.token.text, 1, true)
+    if from then sentence = sentence:sub(1, from - 1) .. entry.shown .. sentence:sub(to + 1) end
+  end
+  local file, number = self.file, place.line
+  if place.set then file, number = "--set", place.set end
+  out[#out + 1] = ("%s:%d:%d: error: %s: %s\n"):format(file, number, place.column, err.path, self:mask(sentence))
+  -- A tab stays a tab below it, so that the caret stands right whatever a tab is.
+  local indent = line:sub(1, column - 1):gsub("[^\t]", " ")
+  local length = math.max(1, math.min(replaced.length or place.length, #line - column + 1))
+  out[#out + 1] = ("%5d | %s\n      | %s^%s\n"):format(number, line, indent, ("~"):rep(length - 1))
+end
+
+--- All of it, in the order of the file, then that of the --set arguments. "" if nothing is wrong.
+function report:text_of_all()
+  table.sort(self.errors, function(a, b)
+    local pa, pb = a.place, b.place
+    if (pa.set or 0) ~= (pb.set or 0) then return (pa.set or 0) < (pb.set or 0) end
+    if pa.line ~= pb.line then return pa.line < pb.line end
+    if pa.column ~= pb.column then return pa.column < pb.column end
+    return a.order < b.order
+  end)
+  local out = {}
+  for _, err in ipairs(self.errors) do write_error(self, err, out) end
+  return table.concat(out)
+end
+
+return report

@@ -1,0 +1,150 @@
+-- config_rules.lua - what must hold between several options of a configuration.
+--
+-- Works on the nodes of config_check.lua, which may be incomplete after errors: a rule whose parts are not there
+-- says nothing. May add nodes (dead_letters). Runs once, in the trusted state of config.c.
+-- Tests: tests/spec/config_spec.lua.
+
+local need, sys = ...
+local check = need "config_check"
+local types = need "config_types"
+
+local rules = {}
+
+local function at(node, ...)
+  for _, name in ipairs({ ... }) do
+    node = node and node.by[name]
+  end
+  return node
+end
+
+local function value(node, ...)
+  local found = at(node, ...)
+  return found and found.value
+end
+
+local function names_of(node)
+  local names = {}
+  for i, child in ipairs(node and node.children or {}) do names[i] = child.name end
+  return names
+end
+
+--- Passwords do not cross a network in the clear.
+local function plain_needs_tls(errors, properties, path)
+  local mechanism = properties and (properties.by["sasl.mechanisms"] or properties.by["sasl.mechanism"])
+  if not mechanism or mechanism.value:upper() ~= "PLAIN" then return end
+  local protocol = properties.by["security.protocol"]
+  if protocol and protocol.value:lower() == "sasl_ssl" then return end
+  errors:add(mechanism.at.value, check.path_of(path, mechanism.name),
+    'PLAIN sends the password as it is and is refused without TLS; set ["security.protocol"] = "SASL_SSL"')
+end
+
+local function brokers(properties)
+  return value(properties, "bootstrap.servers") or value(properties, "metadata.broker.list")
+end
+
+--- A pipeline that reads what it writes never comes to an end.
+local function no_circle(errors, pipeline, path, topic, properties, where)
+  if not topic or brokers(properties) ~= value(pipeline, "source", "kafka", "bootstrap.servers") then return end
+  for _, read in ipairs(at(pipeline, "source", "topics") and at(pipeline, "source", "topics").children or {}) do
+    if read.value == topic.value then
+      errors:add(topic.at.value, path .. where, "this pipeline reads the topic %s as well: it would feed itself",
+        types.quote(topic.value))
+    end
+  end
+end
+
+local function lookup_exists(errors, pipeline, path, lookups)
+  local name = at(pipeline, "lookup")
+  if not name or at(lookups, name.value) then return end
+  if lookups and lookups.written[name.value] then return end -- it is there, and wrong: said already
+  local known = names_of(lookups)
+  local near = sys.nearest(name.value, known)
+  local cure = near and ("did you mean %q?"):format(near)
+    or #known > 0 and "there are: " .. table.concat(known, ", ") or "lookups is empty"
+  errors:add(name.at.value, path .. ".lookup", "there is no lookup %s; %s", types.quote(name.value), cure)
+end
+
+local function dead_letters(errors, pipeline, path)
+  local node, sinks = at(pipeline, "dead_letters"), at(pipeline, "sinks")
+  if not node or not sinks then return end
+  local with_postgres = sinks.written.postgres
+  local written_table, topic = node.by.table, node.by.topic
+  if written_table and topic then
+    errors:add(topic.at.key, path .. ".dead_letters", "expected `table` or `topic`, got both")
+  elseif written_table and not with_postgres then
+    errors:add(written_table.at.key, path .. ".dead_letters.table",
+      "the table lies in the database of the Postgres sink, and there is none; name a `topic`")
+  elseif not written_table and not topic then
+    if node.written.table or node.written.topic then return end
+    if with_postgres then
+      local default = check.new_node("table", "string", "millrace_dead", node.at, nil)
+      default.default = true
+      check.add(node, default)
+    else
+      errors:add(node.at.key, path .. ".dead_letters.topic",
+        "required: without a Postgres sink, messages that cannot be processed need a topic to go to")
+    end
+  end
+end
+
+local function has_sink(errors, pipeline, path)
+  local sinks = at(pipeline, "sinks")
+  if sinks and not next(sinks.written) then
+    errors:add(sinks.at.key, path .. ".sinks", "expected `kafka`, `postgres` or both: this pipeline would write nothing")
+  end
+end
+
+--- The later one, in the order of the file, is told.
+local function one_group_each(errors, pipelines)
+  local groups = {}
+  for _, pipeline in ipairs(pipelines and pipelines.children or {}) do
+    local group = at(pipeline, "source", "group")
+    if group then groups[#groups + 1] = { group = group, pipeline = pipeline.name } end
+  end
+  table.sort(groups, function(a, b)
+    local pa, pb = a.group.at.value, b.group.at.value
+    if (pa.set or 0) ~= (pb.set or 0) then return (pa.set or 0) < (pb.set or 0) end
+    if pa.line ~= pb.line then return pa.line < pb.line end
+    return pa.column < pb.column
+  end)
+  local owner = {}
+  for _, entry in ipairs(groups) do
+    local first = owner[entry.group.value]
+    if first then
+      errors:add(entry.group.at.value, ("pipelines.%s.source.group"):format(entry.pipeline),
+        "the group %s belongs to the pipeline %q already; two pipelines may not share one",
+        types.quote(entry.group.value), first)
+    else
+      owner[entry.group.value] = entry.pipeline
+    end
+  end
+end
+
+local function listen(errors, root)
+  local node = at(root, "admin", "listen")
+  if not node or node.value == "" or node.value == "off" then return end
+  local host, port = node.value:match("^(.-):(%d+)$")
+  local bracketed = host and host:match("^%[[%x:.]+%]$")
+  if not host or host == "" or tonumber(port) > 65535 or (host:find(":", 1, true) and not bracketed) then
+    errors:add(node.at.value, "admin.listen", 'expected "address:port", such as "127.0.0.1:9469", or "off", got %s',
+      types.quote(node.value))
+  end
+end
+
+function rules.apply(root, errors)
+  listen(errors, root)
+  one_group_each(errors, root.by.pipelines)
+  for _, pipeline in ipairs(root.by.pipelines and root.by.pipelines.children or {}) do
+    local path = "pipelines." .. pipeline.name
+    local source, sink = at(pipeline, "source", "kafka"), at(pipeline, "sinks", "kafka", "kafka")
+    plain_needs_tls(errors, source, path .. ".source.kafka")
+    plain_needs_tls(errors, sink, path .. ".sinks.kafka.kafka")
+    no_circle(errors, pipeline, path, at(pipeline, "sinks", "kafka", "topic"), sink, ".sinks.kafka.topic")
+    no_circle(errors, pipeline, path, at(pipeline, "dead_letters", "topic"), sink or source, ".dead_letters.topic")
+    has_sink(errors, pipeline, path)
+    lookup_exists(errors, pipeline, path, root.by.lookups)
+    dead_letters(errors, pipeline, path)
+  end
+end
+
+return rules

@@ -1,0 +1,161 @@
+-- options.lua - the one table of options: everything that config.lua may say.
+--
+-- It drives loading, checks, defaults, `millrace config`, `--set` and docs/CONFIG.md; a new option is one
+-- entry here and the code that uses it. Pure data: embedded into the binary, read by config_check.lua and
+-- config_print.lua. Fields of an entry:
+--   path        dotted; "*" stands for any name that the user chooses
+--   type        table string integer number boolean duration size enum list properties any key refresh
+--   values      of an enum, in the order in which they are documented
+--   default     as the user would write it; `default_text` describes one that is computed
+--   min, max    range, written like a value; `pattern`, `pattern_text`: what a string must look like
+--   required    must be there; `required_when` says when, for the reader (config_check.lua does it)
+--   secret      prints as ***; `secret_ok`: may be given as secret "..."
+--   reloadable  may change without a restart
+--   later       known, but not built yet: refused with this sentence
+--   doc         sentences for docs/CONFIG.md; the first one also ends the message "required: ..."
+-- Tests: tests/spec/config_spec.lua.
+
+local NAME = "^[%a_][%w_%-]*$"
+local NAME_TEXT = "a name of letters, digits, '_' and '-' that does not begin with a digit"
+local TOPIC = "^[%w%._%-]+$"
+local TOPIC_TEXT = "a topic name of letters, digits, '.', '_' and '-'"
+
+return {
+  { path = "instance", type = "string", reloadable = false,
+    default_text = "the environment's `MILLRACE_INSTANCE`, else the host name",
+    pattern = "^[%w%._%-]+$", pattern_text = "a name of letters, digits, '.', '_' and '-'",
+    doc = "Name of this process among all that share a consumer group. It is part of Kafka's client id and "
+      .. "must differ between processes that run at the same time." },
+
+  { path = "log", type = "table", doc = "What is logged, and how. Log lines go to stderr." },
+  { path = "log.level", type = "enum", values = { "debug", "info", "warn", "error" }, default = "info",
+    reloadable = true, doc = "Lines below this level are left out." },
+  { path = "log.format", type = "enum", values = { "auto", "text", "json" }, default = "auto",
+    reloadable = false, doc = "`auto` is text on a terminal and JSON lines otherwise." },
+
+  { path = "admin", type = "table", doc = "The port for health checks and metrics." },
+  { path = "admin.listen", type = "string", default = "127.0.0.1:9469", reloadable = false,
+    doc = "Address and port of `/livez`, `/readyz` and `/metrics`. `\"off\"` or an empty string: no port. "
+      .. "An IPv6 address stands in brackets: `\"[::1]:9469\"`." },
+
+  { path = "lookups", type = "table", doc = "Postgres tables that are held in memory, by a name of your choice." },
+  { path = "lookups.*", type = "table", name_pattern = NAME, name_text = NAME_TEXT,
+    doc = "One table. A pipeline refers to it by this name." },
+  { path = "lookups.*.dsn", type = "string", required = true, secret_ok = true, format = "dsn", reloadable = false,
+    doc = "Where the table is: a libpq connection string, as a URI or as `name=value` pairs. What it leaves out "
+      .. "comes from where libpq always takes it: `PGPASSWORD`, `~/.pgpass`, `service=`." },
+  { path = "lookups.*.table", type = "string", required = true, format = "relation", reloadable = false,
+    doc = "The table or view, with its schema if it is not in `public`: `\"shop.subscribers\"`." },
+  { path = "lookups.*.key", type = "list", one = true, required = true, min_items = 1, format = "column",
+    reloadable = false,
+    doc = "The column, or the list of columns, by which a message finds its rows. Rows with a NULL there are left out." },
+  { path = "lookups.*.columns", type = "list", one = true, min_items = 1, format = "column", reloadable = false,
+    default_text = "all columns",
+    doc = "The columns that scripts see as `col.<name>`. Few columns make a small table; the key columns are there as well." },
+  { path = "lookups.*.refresh", type = "refresh", default = "auto", reloadable = false,
+    doc = "How the table follows Postgres: `\"reload 60s\"` reads it again at that interval, beside the old one, and "
+      .. "swaps. `\"auto\"` is the best way that there is, today `\"reload 60s\"`. The interval is at least `1s`." },
+  { path = "lookups.*.distinct", type = "boolean", default = true, reloadable = false,
+    doc = "Rows that are equal in all columns count once." },
+  { path = "lookups.*.max_bytes", type = "size", min = "64KB", reloadable = false, default_text = "no bound",
+    doc = "The table in memory may not become larger; a table that would is not loaded." },
+  { path = "lookups.*.query", type = "string",
+    later = "a lookup fed by a query comes with a later release; until then make a view and name it in `table`" },
+  { path = "lookups.*.max_staleness", type = "duration",
+    later = "a bound on staleness comes with the change feeds of a later release" },
+  { path = "lookups.*.on_stale", type = "string",
+    later = "what happens to a stale table comes with the change feeds of a later release; until then the old table serves" },
+  { path = "lookups.*.consistency", type = "string",
+    later = "strict consistency comes with the change feeds of a later release" },
+
+  { path = "pipelines", type = "table", required = true, min_items = 1,
+    doc = "Streams from source to sinks, by a name of your choice." },
+  { path = "pipelines.*", type = "table", name_pattern = NAME, name_text = NAME_TEXT,
+    doc = "One stream. The name stands in log lines, metrics and dead letters." },
+
+  { path = "pipelines.*.source", type = "table", required = true, doc = "Where messages come from." },
+  { path = "pipelines.*.source.topics", type = "list", one = true, required = true, min_items = 1,
+    format = "topic", reloadable = false, doc = "The topics to read." },
+  { path = "pipelines.*.source.group", type = "string", required = true, pattern = "^%g+$",
+    pattern_text = "text without spaces", reloadable = false,
+    doc = "The consumer group. Two pipelines may not share one: each would take partitions from the other." },
+  { path = "pipelines.*.source.start", type = "enum", values = { "earliest", "latest" }, default = "earliest",
+    reloadable = false,
+    doc = "Where a group that has no position yet begins. `earliest` loses nothing that was sent before." },
+  { path = "pipelines.*.source.kafka", type = "properties", required = true, side = "source", reloadable = false,
+    needs = { "bootstrap.servers" },
+    doc = "Properties that go to librdkafka unchanged, by librdkafka's own names: `[\"bootstrap.servers\"]` and what "
+      .. "the broker asks for. Those on which the delivery guarantee rests are refused." },
+
+  { path = "pipelines.*.lookup", type = "string", reloadable = false, default_text = "none",
+    doc = "The lookup, by its name in `lookups`. Without one the script's `map` makes the output." },
+  { path = "pipelines.*.script", type = "string", required = true, format = "script", reloadable = true,
+    doc = "The Lua file with the functions of this pipeline, relative to config.lua." },
+  { path = "pipelines.*.vars", type = "any", reloadable = true, default_text = "empty",
+    doc = "A table of your own, which scripts see as `ctx.vars`. No secrets here: a script may print them." },
+  { path = "pipelines.*.workers", type = "integer", default = 1, min = 1, max = 64, reloadable = false,
+    doc = "Threads, each with its own consumer, producer, Postgres connection and Lua state. More than the topic "
+      .. "has partitions are of no use." },
+  { path = "pipelines.*.linger", type = "duration", default = "5ms", min = "0ms", max = "10s", reloadable = true,
+    doc = "Under load: how long a unit waits for more before it commits. With nothing queued it commits at once." },
+  { path = "pipelines.*.drain_timeout", type = "duration", default = "10s", min = "100ms", max = "10m",
+    reloadable = true,
+    doc = "After SIGTERM: how long the work in hand may take to finish before it is undone." },
+  { path = "pipelines.*.max_message", type = "size", default = "1MB", min = "1KB", max = "1GB", reloadable = true,
+    doc = "A larger incoming message becomes a dead letter (`too_large`)." },
+
+  { path = "pipelines.*.limits", type = "table", doc = "What a script may use up for one message." },
+  { path = "pipelines.*.limits.time", type = "duration", default = "1s", min = "1ms", max = "10m",
+    reloadable = true, doc = "Time of one call. Past it: dead letter (`script_timeout`), and a fresh Lua state." },
+  { path = "pipelines.*.limits.memory", type = "size", default = "64MB", min = "1MB", max = "64GB",
+    reloadable = true, doc = "Memory of a worker's Lua state. Past it: dead letter (`script_memory`), and a fresh state." },
+  { path = "pipelines.*.limits.output", type = "size", default = "16MB", min = "1KB", max = "1GB",
+    reloadable = true, doc = "Bytes that `map` or `project` may make of one message, before rows are filled in." },
+
+  { path = "pipelines.*.unit", type = "table", doc = "How much is committed at once. A unit closes at the first bound." },
+  { path = "pipelines.*.unit.outputs", type = "integer", default = 20000, min = 1, max = 1000000,
+    reloadable = true, doc = "Outputs in a unit." },
+  { path = "pipelines.*.unit.bytes", type = "size", default = "8MB", min = "64KB", max = "256MB",
+    reloadable = true, doc = "Bytes of messages in a unit." },
+
+  { path = "pipelines.*.sinks", type = "table", required = true,
+    doc = "Where outputs go: `kafka`, `postgres` or both." },
+  { path = "pipelines.*.sinks.kafka", type = "table", optional = true, doc = "One message for each output." },
+  { path = "pipelines.*.sinks.kafka.topic", type = "string", required = true, format = "topic",
+    reloadable = false, doc = "The topic to write. It must exist: `millrace init --create-topics` makes it." },
+  { path = "pipelines.*.sinks.kafka.kafka", type = "properties", required = true, side = "sink",
+    reloadable = false, needs = { "bootstrap.servers" },
+    doc = "Properties that go to librdkafka unchanged, as in `source.kafka`." },
+  { path = "pipelines.*.sinks.kafka.bundle_header", type = "boolean", default = true, reloadable = true,
+    doc = "Each message carries the header `millrace-bundle`, which names the version of the script that made it." },
+  { path = "pipelines.*.sinks.kafka.allowed_topics", type = "list",
+    later = "scripts that choose the topic come with a later release; until then each pipeline writes one `topic`" },
+  { path = "pipelines.*.sinks.postgres", type = "table", optional = true, doc = "One row for each output." },
+  { path = "pipelines.*.sinks.postgres.dsn", type = "string", required = true, secret_ok = true, format = "dsn",
+    reloadable = false,
+    doc = "A libpq connection string. Millrace's own tables (`millrace_*`) live in the same database." },
+  { path = "pipelines.*.sinks.postgres.table", type = "string", required = true, format = "relation",
+    reloadable = false, doc = "The table that takes the rows, with its schema if it is not in `public`." },
+  { path = "pipelines.*.sinks.postgres.columns", type = "list", one = true, min_items = 1, format = "column",
+    reloadable = false, default_text = "all columns",
+    doc = "The columns that scripts may fill. The others keep their defaults." },
+
+  { path = "pipelines.*.delivery", type = "enum", values = { "at_least_once" }, default = "at_least_once",
+    reloadable = false,
+    refused = { exactly_once = 'exactly_once comes with a later release; until then use "at_least_once", '
+      .. "which is exact in Postgres and may double messages in Kafka after a crash" },
+    doc = "`at_least_once`: rows and the position in the topic are one Postgres transaction, so Postgres is exact; "
+      .. "after a crash messages may come twice in Kafka." },
+  { path = "pipelines.*.dead_letters", type = "table", doc = "Where messages go that cannot be processed. One of the two:" },
+  { path = "pipelines.*.dead_letters.table", type = "string", format = "relation", reloadable = false,
+    default_text = "`\"millrace_dead\"` with a Postgres sink and no `topic`",
+    doc = "A table that `millrace init` creates, in the database of the Postgres sink." },
+  { path = "pipelines.*.dead_letters.topic", type = "string", format = "topic", reloadable = false,
+    default_text = "none", required_when = "there is no Postgres sink",
+    doc = "A topic, written in the cluster of the Kafka sink, or of the source if there is none." },
+
+  { path = "reload", type = "table", later = "reloading comes with a later release; until then restart" },
+  { path = "audit", type = "table", later = "`millrace audit` comes with a later release" },
+  { path = "pipelines.*.audit", type = "table", later = "`millrace audit` comes with a later release" },
+  { path = "pipelines.*.hold", type = "table", later = "holding campaigns until they start comes with a later release" },
+}
