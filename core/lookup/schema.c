@@ -1,25 +1,40 @@
 /*
  * schema.c - copies and comparison of a lookup's columns.
  *
- * Pure; any thread. A copy is one allocation for columns and texts each, owned by the caller.
+ * Pure; any thread. A copy is one allocation, owned by the caller.
  * Tests: tests/unit/test_lookup.c, test_stream.c.
  */
 #include "millrace/lookup.h"
 
 #include <stdlib.h>
 
+static char *put_text(char **at, const char *text)
+{
+    char *copy = *at;
+    *at = stpcpy(copy, text ? text : "") + 1;
+    return copy;
+}
+
+static size_t text_size(const char *text)
+{
+    return (text ? strlen(text) : 0) + 1;
+}
+
 struct mr_lookup_schema *mr_lookup_schema_copy(const struct mr_lookup_schema *schema)
 {
-    struct mr_lookup_schema *copy = mr_alloc(sizeof *copy);
-    struct mr_lookup_column *columns = mr_calloc(schema->n_columns, sizeof *columns);
+    size_t n = schema->n_columns, texts = text_size(schema->name);
+    for (size_t i = 0; i < n; i++)
+        texts += text_size(schema->columns[i].name) + text_size(schema->columns[i].type_name);
+    struct mr_lookup_schema *copy = mr_alloc(sizeof *copy + n * sizeof *schema->columns + texts);
+    struct mr_lookup_column *columns = (struct mr_lookup_column *)(copy + 1);
+    char *at = (char *)(columns + n);
     *copy = *schema;
-    copy->name = mr_strdup(schema->name);
     copy->columns = columns;
-    for (size_t i = 0; i < schema->n_columns; i++) {
+    copy->name = put_text(&at, schema->name);
+    for (size_t i = 0; i < n; i++) {
         columns[i].type = schema->columns[i].type;
-        columns[i].name = mr_strdup(schema->columns[i].name);
-        columns[i].type_name =
-            mr_strdup(schema->columns[i].type_name ? schema->columns[i].type_name : "");
+        columns[i].name = put_text(&at, schema->columns[i].name);
+        columns[i].type_name = put_text(&at, schema->columns[i].type_name);
     }
     return copy;
 }
@@ -39,13 +54,5 @@ bool mr_lookup_schema_equal(const struct mr_lookup_schema *a, const struct mr_lo
 
 void mr_lookup_schema_free(struct mr_lookup_schema *schema)
 {
-    if (!schema)
-        return;
-    for (size_t i = 0; i < schema->n_columns; i++) {
-        free((void *)(uintptr_t)schema->columns[i].name);
-        free((void *)(uintptr_t)schema->columns[i].type_name);
-    }
-    free((void *)(uintptr_t)schema->columns);
-    free((void *)(uintptr_t)schema->name);
     free(schema);
 }

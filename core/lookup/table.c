@@ -17,29 +17,6 @@ uint64_t mr_table_hash(uint64_t seed, const void *key, size_t len)
     return XXH3_64bits_withSeed(key, len, seed);
 }
 
-struct mr_lookup_schema *mr_lookup_schema_copy(const struct mr_lookup_schema *schema)
-{
-    size_t texts = strlen(schema->name) + 1;
-    for (size_t i = 0; i < schema->n_columns; i++)
-        texts += strlen(schema->columns[i].name) + strlen(schema->columns[i].type_name) + 2;
-    size_t columns_size = schema->n_columns * sizeof *schema->columns;
-    struct mr_lookup_schema *copy = mr_alloc(sizeof *copy + columns_size + texts);
-    struct mr_lookup_column *columns = (struct mr_lookup_column *)(copy + 1);
-    char *text = (char *)columns + columns_size;
-    *copy = *schema;
-    copy->columns = columns;
-    copy->name = text;
-    text = stpcpy(text, schema->name) + 1;
-    for (size_t i = 0; i < schema->n_columns; i++) {
-        columns[i] = schema->columns[i];
-        columns[i].name = text;
-        text = stpcpy(text, schema->columns[i].name) + 1;
-        columns[i].type_name = text;
-        text = stpcpy(text, schema->columns[i].type_name) + 1;
-    }
-    return copy;
-}
-
 void mr_table_enter(struct mr_table *table, uint64_t hash, size_t offset)
 {
     uint64_t *slots = (uint64_t *)(void *)table->slots.ptr;
@@ -108,6 +85,6 @@ void mr_table_free(struct mr_table *table)
         return;
     mr_pages_free(&table->slots);
     mr_pages_free(&table->postings);
-    free(table->schema);
+    mr_lookup_schema_free(table->schema);
     free(table);
 }

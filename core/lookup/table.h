@@ -20,7 +20,7 @@ enum { SLOT_OFFSET_BITS = 40 };
 #define SLOT_OFFSET_MASK ((1ULL << SLOT_OFFSET_BITS) - 1)
 
 struct mr_table {
-    struct mr_lookup_schema *schema; /* owned, one allocation */
+    struct mr_lookup_schema *schema; /* owned */
     size_t n_row_cells;
     bool distinct;
     uint64_t seed;
@@ -30,8 +30,6 @@ struct mr_table {
     struct mr_table_stats stats;
     atomic_uint holders; /* readers, and the lookup while it is current */
 };
-
-struct mr_lookup_schema *mr_lookup_schema_copy(const struct mr_lookup_schema *schema);
 
 uint64_t mr_table_hash(uint64_t seed, const void *key, size_t len);
 
