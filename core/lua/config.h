@@ -27,9 +27,14 @@
 struct mr_config_checks {
     const char *const *kafka_names; /* librdkafka's own property names */
     size_t n_kafka_names;
-    bool (*kafka_property)(const char *name, const char *value, bool for_sink,
+    bool (*kafka_property)(const char *name, const char *value, bool secret, bool for_sink,
                            struct mr_error *err);
+    /* All of one table together; each of them is fine. */
+    bool (*kafka_properties)(const char *const *names, const char *const *values,
+                             const bool *secrets, size_t n, bool for_sink, struct mr_error *err);
     bool (*dsn)(const char *dsn, struct mr_error *err);
+    bool (*relation)(const char *table, struct mr_error *err); /* "table" or "schema.table" */
+    bool (*listen)(const char *listen, struct mr_error *err);  /* "address:port" */
 };
 
 /*

@@ -71,8 +71,12 @@ local function sorted_names(value)
   return names
 end
 
+--- The first sentence, to go on after a colon.
 local function first_sentence(doc)
-  return (doc:match("^(.-[.:]) ") or doc:match("^(.-)[.:]?$") or doc):gsub("[.:]$", "")
+  local sentence = (doc:match("^(.-[.:]) ") or doc):gsub("[.:]$", "")
+  if sentence:find("^%u%l") then sentence = sentence:sub(1, 1):lower() .. sentence:sub(2) end
+  if sentence:find("^%u ") then sentence = sentence:sub(1, 1):lower() .. sentence:sub(2) end
+  return sentence
 end
 
 --- Is it a table that the user wrote (not a secret)?
@@ -106,19 +110,30 @@ local function secret_node(name, value, at, option)
   return node
 end
 
+--- What another room says about a text: dsn, relation, listen.
+function walker:ask_room(ask, node, at, path)
+  local why = ask(node.value)
+  if not why then return end
+  -- What could not be read may hold a password anywhere.
+  if node.secret then why = "the text cannot be read (not shown: it holds a secret)" end
+  local prefix = path .. " = "
+  if why:sub(1, #prefix) == prefix then why = why:sub(#prefix + 1) end
+  self:error(at.value, path, "%s", why)
+end
+
 -- Readers by type: (walker, name, value, option, at, path) -> node, or nil after an error.
 local read = {}
 
 local function scalar(kind, show)
   return function(self, name, value, option, at, path)
-    local made, why, more = types[option.type](value, option, sys.nearest)
+    local made, why, shown = types[option.type](value, option, sys.nearest)
     if made == nil then
       self:error(at.value, path, "%s", why)
       return nil
     end
     local node = kind == "string" and string_node(name, made, at, option) or new_node(name, kind, made, at, option)
-    if show then node.show = show(made) end
-    return node, more
+    node.show = show and show(made) or shown or node.show
+    return node
   end
 end
 
@@ -127,6 +142,7 @@ read.boolean = scalar("bool")
 read.enum = scalar("string")
 read.duration = scalar("int", types.show_duration)
 read.size = scalar("int", types.show_size)
+read.refresh = scalar("int")
 local read_text = scalar("string")
 
 function read.string(self, name, value, option, at, path)
@@ -137,31 +153,16 @@ function read.string(self, name, value, option, at, path)
     node = read_text(self, name, value, option, at, path)
   end
   local format = node and option.format
-  if format == "dsn" then
-    local why = sys.dsn(node.value)
-    -- What libpq could not read may hold a password anywhere.
-    if why and node.secret then why = "libpq cannot read this connection string (not shown: it holds a secret)" end
-    if why then self:error(at.value, path, "%s", why) end
-  elseif format == "script" then
+  if format == "script" then
     local full, why = sys.find_file(self.directory, node.value)
     if full then node.value = full else self:error(at.value, path, "%s", why) end
+  elseif sys[format] then
+    self:ask_room(sys[format], node, at, path)
   elseif format then
     local fine = types.format[format](node.value)
     if fine ~= true then self:error(at.value, path, "%s", fine) end
   end
   return node
-end
-
---- The text stays for people; refresh_ms, which follows it in the tree, is for the program.
-function read.refresh(self, name, value, option, at, path)
-  local made, why, interval_ms = types.refresh(value)
-  if not made then
-    self:error(at.value, path, "%s", why)
-    return nil
-  end
-  local derived = new_node(name .. "_ms", "int", interval_ms or types.AUTO_REFRESH_MS, at, option)
-  derived.hidden = true
-  return string_node(name, made, at, option), derived
 end
 
 function read.list(self, name, value, option, at, path)
@@ -256,6 +257,7 @@ function walker:property(key, value, option, at, path)
   for _, name in ipairs(sys.kafka_names) do known = known or name == key end
   if not known then
     local near = sys.nearest(key, sys.kafka_names)
+    if near then self.misspelt[near] = true end
     self:error(at.key, path, "librdkafka knows no such property%s", near and ("; did you mean %q?"):format(near) or "")
     return nil
   end
@@ -274,9 +276,30 @@ function walker:property(key, value, option, at, path)
       self.errors:hide(text)
     end
   end
-  local why = sys.kafka_property(key, node.value, option.side == "sink")
-  if why then self:error(at.value, path, "%s", why) end
+  local why = sys.kafka_property(key, node.value, node.secret, option.side == "sink")
+  if why then
+    self:error(at.value, path, "%s", why)
+    return nil
+  end
   return node
+end
+
+--- Do the properties make sense together? The caret goes to the first one that the sentence names.
+function walker:properties_together(node, at, path, for_sink)
+  local names, values, secrets = {}, {}, {}
+  for i, child in ipairs(node.children) do
+    names[i], values[i], secrets[i] = child.name, child.value, child.secret or false
+  end
+  local why = sys.kafka_properties(names, values, secrets, for_sink)
+  if not why then return end
+  for name in why:gmatch('"([^"]+)"') do
+    local child = node.by[name]
+    if child then
+      self:error(child.at.key, path_of(path, name), "%s", why)
+      return
+    end
+  end
+  self:error(at.key, path, "%s", why)
 end
 
 function read.properties(self, name, value, option, at, path)
@@ -285,22 +308,28 @@ function read.properties(self, name, value, option, at, path)
     return nil
   end
   local node = new_node(name, "table", nil, at, option)
+  self.misspelt = {}
   for key in next, value do
     if type(key) ~= "string" then
       self:error(self:place(value, key, at).key, path_of(path, key),
         'a value without a name; expected ["property"] = value')
     end
   end
+  local all_fine = true
   for _, key in ipairs(sorted_names(value)) do
-    if not run.is_missing(value[key]) then
-      check.add(node, self:property(key, value[key], option, self:place(value, key, at), path_of(path, key)))
-    end
+    local item = not run.is_missing(value[key])
+      and self:property(key, value[key], option, self:place(value, key, at), path_of(path, key))
+    check.add(node, item or nil)
+    all_fine = all_fine and item
   end
   for _, needed in ipairs(option.needs or {}) do
-    if value[needed] == nil and not (needed == "bootstrap.servers" and value["metadata.broker.list"]) then
+    local other_name = needed == "bootstrap.servers" and value["metadata.broker.list"]
+    if value[needed] == nil and not other_name and not self.misspelt[needed] then
       self:error(at.key, path_of(path, needed), "required: the brokers, such as \"localhost:9092\"")
+      all_fine = false
     end
   end
+  if all_fine then self:properties_together(node, at, path, option.side == "sink") end
   return node
 end
 
@@ -325,9 +354,9 @@ function walker:absent(name, spec, at, path)
     if path == "instance" then value = self.instance end
   end
   if value == nil then return nil end
-  local node, derived = self:read(name, value, spec, fallback, path)
+  local node = self:read(name, value, spec, fallback, path)
   if node then mark_default(node) end
-  return node, derived
+  return node
 end
 
 function walker:unknown(key, spec, at, path)
@@ -353,7 +382,7 @@ function walker:named(node, key, value, spec, at, path)
   if not key:find(option.name_pattern) or #key > 64 then
     self:error(at.key, path, "expected %s, at most 64 long", option.name_text)
   elseif not run.is_missing(value) then
-    check.add(node, (self:read(key, value, spec, at, path)))
+    check.add(node, self:read(key, value, spec, at, path))
   end
 end
 
@@ -372,16 +401,15 @@ function read.table(self, name, value, option, at, path, spec)
   end
   for _, key in ipairs(spec.order) do
     local item, below, item_path = rawget(value, key), spec.kids[key], path_of(path, key)
-    local made, derived
+    local made
     if item == nil then
-      made, derived = self:absent(key, below, at, item_path)
+      made = self:absent(key, below, at, item_path)
     elseif below.option.later then
       self:error(self:place(value, key, at).key, item_path, "%s", below.option.later)
     elseif not run.is_missing(item) then
-      made, derived = self:read(key, item, below, self:place(value, key, at), item_path)
+      made = self:read(key, item, below, self:place(value, key, at), item_path)
     end
     check.add(node, made)
-    check.add(node, derived)
   end
   if spec.any then
     local names = sorted_names(value)

@@ -46,14 +46,6 @@ local function key_lua(name)
   return "[" .. quote_lua(name) .. "]"
 end
 
-local function shown_children(node)
-  local shown = {}
-  for _, child in ipairs(node.children) do
-    if not child.hidden then shown[#shown + 1] = child end
-  end
-  return shown
-end
-
 local function is_flat_list(node)
   for _, child in ipairs(node.children) do
     if child.children then return false end
@@ -73,7 +65,7 @@ local function remark(node)
 end
 
 local function write_lua(node, indent, out)
-  local children = shown_children(node)
+  local children = node.children
   if #children == 0 then
     out[#out + 1] = "{}"
   elseif is_flat_list(node) then
@@ -85,7 +77,7 @@ local function write_lua(node, indent, out)
       out[#out + 1] = deeper .. (child.name and key_lua(child.name) .. " = " or "")
       if child.kind == "table" or child.kind == "list" then
         write_lua(child, deeper, out)
-        out[#out + 1] = "," .. (#shown_children(child) == 0 and remark(child) or "") .. "\n"
+        out[#out + 1] = "," .. (#child.children == 0 and remark(child) or "") .. "\n"
       else
         out[#out + 1] = scalar(child, quote_lua) .. "," .. remark(child) .. "\n"
       end
@@ -95,7 +87,7 @@ local function write_lua(node, indent, out)
 end
 
 local function write_json(node, indent, out)
-  local children = shown_children(node)
+  local children = node.children
   local open, close = "{", "}"
   if node.kind == "list" then open, close = "[", "]" end
   if #children == 0 then

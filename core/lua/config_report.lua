@@ -107,6 +107,11 @@ local function shown_line(self, place)
   return self:mask(line), column, replaced
 end
 
+--- Characters, not bytes: what stands below the line has to stand right.
+local function width(text)
+  return select(2, text:gsub("[^\128-\191]", ""))
+end
+
 local function write_error(self, err, out)
   local place = err.place
   local line, column, replaced = shown_line(self, place)
@@ -115,12 +120,13 @@ local function write_error(self, err, out)
     local from, to = sentence:find(entry.token.text, 1, true)
     if from then sentence = sentence:sub(1, from - 1) .. entry.shown .. sentence:sub(to + 1) end
   end
-  local file, number = self.file, place.line
-  if place.set then file, number = "--set", place.set end
-  out[#out + 1] = ("%s:%d:%d: error: %s: %s\n"):format(file, number, place.column, err.path, self:mask(sentence))
+  local file, number, source_line = self.file, place.line, self.lines and self.lines[place.line] or ""
+  if place.set then file, number, source_line = "--set", place.set, self.sets[place.set] end
+  out[#out + 1] = ("%s:%d:%d: error: %s: %s\n"):format(file, number, width(source_line:sub(1, place.column - 1)) + 1,
+    err.path, self:mask(sentence))
   -- A tab stays a tab below it, so that the caret stands right whatever a tab is.
-  local indent = line:sub(1, column - 1):gsub("[^\t]", " ")
-  local length = math.max(1, math.min(replaced.length or place.length, #line - column + 1))
+  local indent = line:sub(1, column - 1):gsub("[\128-\191]", ""):gsub("[^\t]", " ")
+  local length = math.max(1, width(line:sub(column, column + (replaced.length or place.length) - 1)))
   out[#out + 1] = ("%5d | %s\n      | %s^%s\n"):format(number, line, indent, ("~"):rep(length - 1))
 end
 

@@ -28,16 +28,6 @@ local function names_of(node)
   return names
 end
 
---- Passwords do not cross a network in the clear.
-local function plain_needs_tls(errors, properties, path)
-  local mechanism = properties and (properties.by["sasl.mechanisms"] or properties.by["sasl.mechanism"])
-  if not mechanism or mechanism.value:upper() ~= "PLAIN" then return end
-  local protocol = properties.by["security.protocol"]
-  if protocol and protocol.value:lower() == "sasl_ssl" then return end
-  errors:add(mechanism.at.value, check.path_of(path, mechanism.name),
-    'PLAIN sends the password as it is and is refused without TLS; set ["security.protocol"] = "SASL_SSL"')
-end
-
 local function brokers(properties)
   return value(properties, "bootstrap.servers") or value(properties, "metadata.broker.list")
 end
@@ -66,7 +56,7 @@ end
 
 local function dead_letters(errors, pipeline, path)
   local node, sinks = at(pipeline, "dead_letters"), at(pipeline, "sinks")
-  if not node or not sinks then return end
+  if not node or not sinks or not next(sinks.written) then return end
   local with_postgres = sinks.written.postgres
   local written_table, topic = node.by.table, node.by.topic
   if written_table and topic then
@@ -120,25 +110,11 @@ local function one_group_each(errors, pipelines)
   end
 end
 
-local function listen(errors, root)
-  local node = at(root, "admin", "listen")
-  if not node or node.value == "" or node.value == "off" then return end
-  local host, port = node.value:match("^(.-):(%d+)$")
-  local bracketed = host and host:match("^%[[%x:.]+%]$")
-  if not host or host == "" or tonumber(port) > 65535 or (host:find(":", 1, true) and not bracketed) then
-    errors:add(node.at.value, "admin.listen", 'expected "address:port", such as "127.0.0.1:9469", or "off", got %s',
-      types.quote(node.value))
-  end
-end
-
 function rules.apply(root, errors)
-  listen(errors, root)
   one_group_each(errors, root.by.pipelines)
   for _, pipeline in ipairs(root.by.pipelines and root.by.pipelines.children or {}) do
     local path = "pipelines." .. pipeline.name
     local source, sink = at(pipeline, "source", "kafka"), at(pipeline, "sinks", "kafka", "kafka")
-    plain_needs_tls(errors, source, path .. ".source.kafka")
-    plain_needs_tls(errors, sink, path .. ".sinks.kafka.kafka")
     no_circle(errors, pipeline, path, at(pipeline, "sinks", "kafka", "topic"), sink, ".sinks.kafka.topic")
     no_circle(errors, pipeline, path, at(pipeline, "dead_letters", "topic"), sink or source, ".dead_letters.topic")
     has_sink(errors, pipeline, path)

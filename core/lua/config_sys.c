@@ -103,7 +103,8 @@ static int l_read_secret(lua_State *L)
 static int l_find_file(lua_State *L)
 {
     const char *directory = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
-    const char *path = name[0] == '/' ? name : lua_pushfstring(L, "%s/%s", directory, name);
+    bool as_is = name[0] == '/' || strcmp(directory, ".") == 0;
+    const char *path = as_is ? name : lua_pushfstring(L, "%s/%s", directory, name);
     char full[PATH_MAX];
     struct stat st;
     if (!realpath(path, full) || stat(full, &st) != 0)
@@ -117,6 +118,18 @@ static int l_find_file(lua_State *L)
     return 1;
 }
 
+/* The strings of the list at `index`; the list keeps them, Lua keeps the array. */
+static const char **strings_of(lua_State *L, int index, size_t n)
+{
+    const char **strings = lua_newuserdatauv(L, (n + 1) * sizeof *strings, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, index, (lua_Integer)i + 1);
+        strings[i] = luaL_checkstring(L, -1);
+        lua_pop(L, 1);
+    }
+    return strings;
+}
+
 /* nearest(name, list): the nearest of the names, or nil. */
 static int l_nearest(lua_State *L)
 {
@@ -124,13 +137,7 @@ static int l_nearest(lua_State *L)
     size_t n = (size_t)luaL_len(L, 2);
     if (n > NAMES_MAX)
         n = NAMES_MAX;
-    const char **names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0);
-    for (size_t i = 0; i < n; i++) {
-        lua_rawgeti(L, 2, (lua_Integer)i + 1);
-        names[i] = luaL_checkstring(L, -1);
-        lua_pop(L, 1); /* the list keeps it */
-    }
-    lua_pushstring(L, mr_text_nearest(name, names, n));
+    lua_pushstring(L, mr_text_nearest(name, strings_of(L, 2, n), n));
     return 1;
 }
 
@@ -139,28 +146,69 @@ static const struct mr_config_checks *checks_of(lua_State *L)
     return lua_touserdata(L, lua_upvalueindex(1));
 }
 
-/* kafka_property(name, value, for_sink): a sentence if it is wrong. */
+/* kafka_property(name, value, secret, for_sink): a sentence if it is wrong. */
 static int l_kafka_property(lua_State *L)
 {
     const struct mr_config_checks *checks = checks_of(L);
     struct mr_error err;
     if (!checks || !checks->kafka_property ||
         checks->kafka_property(luaL_checkstring(L, 1), luaL_checkstring(L, 2), lua_toboolean(L, 3),
-                               &err))
+                               lua_toboolean(L, 4), &err))
         return 0;
     lua_pushstring(L, err.msg);
     return 1;
 }
 
-/* dsn(text): a sentence if libpq cannot read it. */
-static int l_dsn(lua_State *L)
+/* kafka_properties(names, values, secrets, for_sink): a sentence if they do not go together. */
+static int l_kafka_properties(lua_State *L)
 {
     const struct mr_config_checks *checks = checks_of(L);
     struct mr_error err;
-    if (!checks || !checks->dsn || checks->dsn(luaL_checkstring(L, 1), &err))
+    if (!checks || !checks->kafka_properties)
+        return 0;
+    size_t n = (size_t)luaL_len(L, 1);
+    const char **names = strings_of(L, 1, n), **values = strings_of(L, 2, n);
+    bool *secrets = lua_newuserdatauv(L, (n + 1) * sizeof *secrets, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, 3, (lua_Integer)i + 1);
+        secrets[i] = lua_toboolean(L, -1);
+        lua_pop(L, 1);
+    }
+    if (checks->kafka_properties(names, values, secrets, n, lua_toboolean(L, 4), &err))
         return 0;
     lua_pushstring(L, err.msg);
     return 1;
+}
+
+/* A sentence if the text is not what `check` wants. */
+static int ask(lua_State *L, bool (*check)(const char *, struct mr_error *))
+{
+    struct mr_error err;
+    if (!check || check(luaL_checkstring(L, 1), &err))
+        return 0;
+    lua_pushstring(L, err.msg);
+    return 1;
+}
+
+static int l_dsn(lua_State *L)
+{
+    const struct mr_config_checks *checks = checks_of(L);
+    return ask(L, checks ? checks->dsn : NULL);
+}
+
+static int l_relation(lua_State *L)
+{
+    const struct mr_config_checks *checks = checks_of(L);
+    return ask(L, checks ? checks->relation : NULL);
+}
+
+/* "off" and "" mean that there is no port. */
+static int l_listen(lua_State *L)
+{
+    const struct mr_config_checks *checks = checks_of(L);
+    const char *text = luaL_checkstring(L, 1);
+    bool none = !*text || strcmp(text, "off") == 0;
+    return ask(L, checks && !none ? checks->listen : NULL);
 }
 
 static const luaL_Reg functions[] = {
@@ -170,7 +218,10 @@ static const luaL_Reg functions[] = {
     {"find_file", l_find_file},
     {"nearest", l_nearest},
     {"kafka_property", l_kafka_property},
+    {"kafka_properties", l_kafka_properties},
     {"dsn", l_dsn},
+    {"relation", l_relation},
+    {"listen", l_listen},
     {NULL, NULL},
 };
 

@@ -10,7 +10,7 @@ local run = need "config_run"
 
 local types = {}
 
-local ARTICLE = { integer = "an integer", number = "a number", boolean = "true or false", string = "a string",
+local ARTICLE = { integer = "an integer", boolean = "true or false", string = "a string",
                   table = "a table", list = "a list of strings", properties = "a table of properties",
                   duration = 'a duration such as "500ms", "60s", "5m" or "1h"',
                   size = 'a size such as "512KB", "64MB" or "1GB"', enum = "a string" }
@@ -85,7 +85,7 @@ types.size = unit_reader(SIZE, "KB")
 function types.string(value, option)
   if type(value) ~= "string" then return wrong(value, option) end
   if value:find("\0", 1, true) then return nil, "a zero byte cannot stand here" end
-  if value == "" and option.path ~= "admin.listen" then return nil, "it is empty; expected text" end
+  if value == "" and not option.may_be_empty then return nil, "it is empty; expected text" end
   if option.pattern and not value:find(option.pattern) then
     return nil, ("expected %s, got %s"):format(option.pattern_text, types.quote(value))
   end
@@ -127,11 +127,14 @@ function types.one_of(values)
   return table.concat(quoted, ", ")
 end
 
---- "auto" or "reload <duration>".
+--- "auto" means this as long as there is no change feed.
+local AUTO_REFRESH_MS = 60 * 1000
+
+--- "auto" or "reload <duration>": the interval, nil, and how it is written.
 function types.refresh(value)
   local expected = 'expected "auto" or "reload 60s"'
   if type(value) ~= "string" then return nil, ("%s, got %s"):format(expected, types.got(value)) end
-  if value == "auto" then return value end
+  if value == "auto" then return AUTO_REFRESH_MS, nil, value end
   if value == "logical" or value == "changelog" then
     return nil, ('the feed "%s" comes with a later release; until then use "auto" or "reload 60s"'):format(value)
   end
@@ -139,11 +142,8 @@ function types.refresh(value)
   local interval_ms = interval and with_unit(interval, DURATION)
   if not interval_ms then return nil, ("%s, got %s"):format(expected, types.quote(value)) end
   if interval_ms < 1000 then return nil, 'the interval is too short: expected at least "1s"' end
-  return "reload " .. types.show_duration(interval_ms), nil, interval_ms
+  return interval_ms, nil, "reload " .. types.show_duration(interval_ms)
 end
-
---- The interval that "auto" means as long as there is no change feed.
-types.AUTO_REFRESH_MS = 60 * 1000
 
 local function show_with(n, names, units)
   for _, name in ipairs(names) do
@@ -162,16 +162,8 @@ function types.show_size(n)
   return show_with(n, { "GB", "MB", "KB", "B" }, SIZE)
 end
 
---- Checks of strings beyond the type, by `format`; those that need the outside world are in config_rules.
+--- Checks of strings beyond the type, by `format`; other rooms check the rest (sys in config_check.lua).
 types.format = {}
-
-function types.format.relation(value)
-  local parts = {}
-  for part in (value .. "."):gmatch("([^.]*)%.") do parts[#parts + 1] = part end
-  local fine = #parts <= 2 and not value:find('["%c]')
-  for _, part in ipairs(parts) do fine = fine and #part > 0 and #part <= 63 end
-  return fine or ('expected "table" or "schema.table" without quotes, at most 63 bytes each, got ' .. types.quote(value))
-end
 
 function types.format.column(value)
   local fine = #value <= 63 and not value:find("%c")

@@ -3,13 +3,18 @@
 -- It drives loading, checks, defaults, `millrace config`, `--set` and docs/CONFIG.md; a new option is one
 -- entry here and the code that uses it. Pure data: embedded into the binary, read by config_check.lua and
 -- config_print.lua. Fields of an entry:
---   path        dotted; "*" stands for any name that the user chooses
---   type        table string integer number boolean duration size enum list properties any key refresh
+--   path        dotted; "*" stands for any name that the user chooses (`name_pattern`, `name_text`)
+--   type        table string integer boolean duration size enum list properties any refresh
 --   values      of an enum, in the order in which they are documented
 --   default     as the user would write it; `default_text` describes one that is computed
 --   min, max    range, written like a value; `pattern`, `pattern_text`: what a string must look like
---   required    must be there; `required_when` says when, for the reader (config_check.lua does it)
---   secret      prints as ***; `secret_ok`: may be given as secret "..."
+--   required    must be there; `required_when` says when, for the reader (config_rules.lua does it)
+--   optional    of a table: without it there is none, whereas other tables are filled with defaults
+--   format      more checks: column, topic (config_types.lua); script; dsn, relation, listen (other rooms)
+--   one         of a list: a single string will do; `min_items` of a list or table
+--   secret_ok   may be given as secret "..."
+--   side, needs of properties: source or sink, and those that must be there
+--   refused     values that are known but not built yet, each with its sentence
 --   reloadable  may change without a restart
 --   later       known, but not built yet: refused with this sentence
 --   doc         sentences for docs/CONFIG.md; the first one also ends the message "required: ..."
@@ -34,7 +39,7 @@ return {
     reloadable = false, doc = "`auto` is text on a terminal and JSON lines otherwise." },
 
   { path = "admin", type = "table", doc = "The port for health checks and metrics." },
-  { path = "admin.listen", type = "string", default = "127.0.0.1:9469", reloadable = false,
+  { path = "admin.listen", type = "string", format = "listen", may_be_empty = true, default = "127.0.0.1:9469", reloadable = false,
     doc = "Address and port of `/livez`, `/readyz` and `/metrics`. `\"off\"` or an empty string: no port. "
       .. "An IPv6 address stands in brackets: `\"[::1]:9469\"`." },
 
@@ -96,7 +101,7 @@ return {
   { path = "pipelines.*.workers", type = "integer", default = 1, min = 1, max = 64, reloadable = false,
     doc = "Threads, each with its own consumer, producer, Postgres connection and Lua state. More than the topic "
       .. "has partitions are of no use." },
-  { path = "pipelines.*.linger", type = "duration", default = "5ms", min = "0ms", max = "10s", reloadable = true,
+  { path = "pipelines.*.linger", type = "duration", default = "100ms", min = "0ms", max = "2s", reloadable = true,
     doc = "Under load: how long a unit waits for more before it commits. With nothing queued it commits at once." },
   { path = "pipelines.*.drain_timeout", type = "duration", default = "10s", min = "100ms", max = "10m",
     reloadable = true,
