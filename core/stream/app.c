@@ -147,6 +147,21 @@ void mr_app_request_stop(struct mr_app *app)
     atomic_store(&app->stop, true);
 }
 
+const atomic_bool *mr_app_stop_flag(const struct mr_app *app)
+{
+    return &app->stop;
+}
+
+bool mr_app_ended(struct mr_app *app)
+{
+    bool all = true;
+    for (size_t i = 0; app->started && i < app->n_workers; i++)
+        all = all && mr_worker_status(app->workers[i].worker).ended;
+    for (size_t i = 0; app->started && i < app->n_lookups; i++)
+        all = all && mr_refresh_status(app->lookups[i].refresh).ended;
+    return all;
+}
+
 bool mr_app_join(struct mr_app *app, int64_t deadline_mono_ms, int *exit_code)
 {
     bool all = true;

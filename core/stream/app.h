@@ -34,6 +34,10 @@ bool mr_app_health(struct mr_app *app, struct mr_buf *out);
 void mr_app_describe(struct mr_app *app, struct mr_buf *out);
 
 void mr_app_request_stop(struct mr_app *app);
+/* Set by mr_app_request_stop; for adapters whose waits should end early. Lives as long as the app. */
+const atomic_bool *mr_app_stop_flag(const struct mr_app *app);
+/* True when every thread has come to its end, so that join will not wait. */
+bool mr_app_ended(struct mr_app *app);
 /* Waits for all threads, until the deadline (monotonic ms), and frees the app. The first non-zero exit code of a
  * part. False: something is stuck, nothing is freed; the process may be ended at any moment without harm. */
 bool mr_app_join(struct mr_app *app, int64_t deadline_mono_ms, int *exit_code);

@@ -85,8 +85,7 @@ static void *run(void *arg)
         bool fatal = err.action == MR_STOP && !refresh->status.loaded;
         snprintf(refresh->status.problem, sizeof refresh->status.problem, "%.*s",
                  (int)sizeof refresh->status.problem - 1, err.msg);
-        refresh->status.ended = fatal;
-        refresh->status.exit_code = err.code;
+        refresh->status.exit_code = fatal ? err.code : 0;
         pthread_mutex_unlock(&refresh->lock);
         mr_log(fatal ? MR_ERROR : MR_WARN, "lookup %s: %s%s", refresh->options.name, err.msg,
                fatal                    ? ""
@@ -96,6 +95,9 @@ static void *run(void *arg)
             break;
         sleep_ms(refresh, mr_clock_backoff_ms(failures++, BACKOFF_MAX_MS));
     }
+    pthread_mutex_lock(&refresh->lock);
+    refresh->status.ended = true;
+    pthread_mutex_unlock(&refresh->lock);
     return NULL;
 }
 

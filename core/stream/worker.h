@@ -34,7 +34,6 @@ struct mr_worker_options {
     struct mr_lookup *lookup; /* NULL: `map` */
     struct mr_delivery_options delivery;
     int64_t linger_ms;
-    int64_t unit_age_ms; /* a unit never stays open longer */
     uint32_t unit_outputs;
     size_t unit_bytes, max_message_bytes;
 };

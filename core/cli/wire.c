@@ -1,0 +1,338 @@
+/*
+ * wire.c - hands the adapters to the engine, as the configuration says.
+ *
+ * Made by one thread; the open_* functions are called in the worker threads and only read. Owns option arrays that
+ * borrow from the configuration. Must not decide anything that the option table could. Tests: tests/integration.
+ */
+#include "cli/wire.h"
+
+#include "base/progress.h"
+#include "kafka/kafka.h"
+#include "lua/script.h"
+#include "postgres/postgres.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { FLUSH_TIMEOUT_MS = 25000, CLAIM_TIMEOUT_MS = 1000 };
+
+/* A list of strings from a node that is one string or a list of them. Borrows the strings. */
+struct names {
+    const char **items;
+    size_t n;
+};
+
+struct lookup_wire {
+    const struct mr_node *node;
+    struct mr_postgres_lookup_options options;
+    struct names keys, columns;
+    struct mr_progress progress;
+    bool loaded;
+    struct mr_lookup *lookup;
+};
+
+struct pipeline_wire {
+    const struct mr_node *node;
+    const char *name, *group, *instance;
+    struct mr_kafka_property *source_properties, *sink_properties;
+    size_t n_source_properties, n_sink_properties;
+    struct names topics, sink_topics, row_columns;
+    int dead_topic;
+    const char *dead_table;
+    bool has_lookup;
+    const atomic_bool *stop;
+};
+
+struct mr_wiring {
+    struct mr_app *app;
+    struct lookup_wire *lookups;
+    struct pipeline_wire *pipelines;
+    size_t n_lookups, n_pipelines;
+    int64_t drain_timeout_ms;
+};
+
+static struct names names_of(const struct mr_node *node)
+{
+    struct names names = {0};
+    if (!node)
+        return names;
+    if (node->kind == MR_NODE_STRING) {
+        names.items = mr_calloc(1, sizeof *names.items);
+        names.items[names.n++] = node->text;
+        return names;
+    }
+    names.items = mr_calloc(node->n_children, sizeof *names.items);
+    for (const struct mr_node *c = node->children; c; c = c->next)
+        names.items[names.n++] = c->text;
+    return names;
+}
+
+static struct mr_kafka_property *properties_of(const struct mr_node *node, size_t *n)
+{
+    *n = 0;
+    if (!node)
+        return NULL;
+    struct mr_kafka_property *properties = mr_calloc(node->n_children, sizeof *properties);
+    for (const struct mr_node *c = node->children; c; c = c->next)
+        properties[(*n)++] = (struct mr_kafka_property){c->name, c->text, c->secret};
+    return properties;
+}
+
+/* --- what the workers open --------------------------------------------------------------------- */
+
+static void identity(const struct pipeline_wire *wire, int index, char separator, char text[256])
+{
+    if (separator == '/')
+        snprintf(text, 256, "millrace/%s/%s/%d", wire->group, wire->instance, index);
+    else
+        snprintf(text, 256, "millrace.%s.%s.%s.%d", wire->name, wire->group, wire->instance, index);
+}
+
+static bool open_source(void *arg, int index, struct mr_source **out, struct mr_error *err)
+{
+    const struct pipeline_wire *wire = arg;
+    char client_id[256];
+    identity(wire, index, '.', client_id);
+    struct mr_kafka_source_options options = {
+        .properties = wire->source_properties,
+        .n_properties = wire->n_source_properties,
+        .topics = wire->topics.items,
+        .n_topics = wire->topics.n,
+        .group = wire->group,
+        .client_id = client_id,
+    };
+    return mr_kafka_source_open(&options, out, err);
+}
+
+static bool open_sink(void *arg, int index, struct mr_sink **out, struct mr_error *err)
+{
+    const struct pipeline_wire *wire = arg;
+    char client_id[256];
+    identity(wire, index, '.', client_id);
+    struct mr_kafka_sink_options options = {
+        .properties = wire->sink_properties,
+        .n_properties = wire->n_sink_properties,
+        .topics = wire->sink_topics.items,
+        .n_topics = wire->sink_topics.n,
+        .client_id = client_id,
+    };
+    return mr_kafka_sink_open(&options, out, err);
+}
+
+static bool open_store(void *arg, int index, struct mr_store **out, struct mr_error *err)
+{
+    const struct pipeline_wire *wire = arg;
+    char owner[256], application[256];
+    identity(wire, index, '.', owner);
+    identity(wire, index, '/', application);
+    struct mr_postgres_store_options options = {
+        .dsn = mr_node_text(wire->node, "sinks.postgres.dsn"),
+        .table = mr_node_text(wire->node, "sinks.postgres.table"),
+        .columns = wire->row_columns.items,
+        .n_columns = wire->row_columns.n,
+        .dead_table = wire->dead_table,
+        .group = wire->group,
+        .owner = owner,
+        .instance = wire->instance,
+        .application_name = application,
+        .mode = MR_MODE_AT_LEAST_ONCE,
+        .cancel = wire->stop,
+    };
+    return mr_postgres_store_open(&options, out, err);
+}
+
+static bool open_script(void *arg, int index, const struct mr_lookup_schema *lookup,
+                        const struct mr_row_schema *rows, struct mr_script **out,
+                        struct mr_error *err)
+{
+    (void)index;
+    const struct pipeline_wire *wire = arg;
+    const struct mr_node *node = wire->node;
+    struct mr_script_options options = {
+        .path = mr_node_text(node, "script"),
+        .lookup = lookup,
+        .has_lookup = wire->has_lookup,
+        .rows = rows,
+        .has_message = wire->sink_topics.n > 0 && mr_node_at(node, "sinks.kafka.topic"),
+        .topics = wire->sink_topics.items,
+        .n_topics = wire->sink_topics.n,
+        .vars = mr_node_at(node, "vars"),
+        .time_limit_ms = mr_node_int(node, "limits.time", 1000),
+        .memory_limit_bytes = (size_t)mr_node_int(node, "limits.memory", 64 << 20),
+        .output_limit_bytes = (size_t)mr_node_int(node, "limits.output", 16 << 20),
+        .pipeline = wire->name,
+        .bundle_header = mr_node_bool(node, "sinks.kafka.bundle_header", true),
+    };
+    return mr_script_open(&options, out, err);
+}
+
+/* --- lookups ----------------------------------------------------------------------------------- */
+
+static void show_progress(void *arg, uint64_t rows, uint64_t estimated_rows, uint64_t bytes)
+{
+    struct lookup_wire *wire = arg;
+    wire->progress.total_rows = (int64_t)estimated_rows;
+    mr_progress_update(&wire->progress, (int64_t)rows, (int64_t)bytes);
+}
+
+static bool load_lookup(void *arg, const atomic_bool *stop, struct mr_table **out,
+                        struct mr_error *err)
+{
+    struct lookup_wire *wire = arg;
+    struct mr_postgres_lookup_options options = wire->options;
+    options.cancel = stop;
+    if (wire->loaded) /* reloads are quiet */
+        return mr_postgres_lookup_load(&options, out, err);
+    char label[64];
+    snprintf(label, sizeof label, "loading lookup %s", wire->node->name);
+    options.progress = show_progress;
+    options.progress_arg = wire;
+    mr_progress_begin(&wire->progress, label, 0);
+    wire->loaded = mr_postgres_lookup_load(&options, out, err);
+    mr_progress_end(&wire->progress);
+    return wire->loaded;
+}
+
+static void wire_lookup(struct mr_wiring *wiring, struct lookup_wire *wire,
+                        const struct mr_node *node)
+{
+    wire->node = node;
+    wire->keys = names_of(mr_node_at(node, "key"));
+    wire->columns = names_of(mr_node_at(node, "columns"));
+    wire->options = (struct mr_postgres_lookup_options){
+        .name = node->name,
+        .dsn = mr_node_text(node, "dsn"),
+        .table = mr_node_text(node, "table"),
+        .keys = wire->keys.items,
+        .n_keys = wire->keys.n,
+        .columns = wire->columns.items,
+        .n_columns = wire->columns.n,
+        .distinct = mr_node_bool(node, "distinct", true),
+        .max_bytes = (size_t)mr_node_int(node, "max_bytes", 0),
+    };
+    struct mr_refresh_options refresh = {
+        .name = node->name,
+        .interval_ms = mr_node_int(node, "refresh_ms", 60000),
+        .load = load_lookup,
+        .arg = wire,
+    };
+    wire->lookup = mr_app_add_lookup(wiring->app, &refresh);
+}
+
+static struct mr_lookup *find_lookup(const struct mr_wiring *wiring, const char *name)
+{
+    for (size_t i = 0; name && i < wiring->n_lookups; i++)
+        if (strcmp(wiring->lookups[i].node->name, name) == 0)
+            return wiring->lookups[i].lookup;
+    return NULL;
+}
+
+/* --- pipelines --------------------------------------------------------------------------------- */
+
+static void wire_topics(struct pipeline_wire *wire)
+{
+    const char *topic = mr_node_text(wire->node, "sinks.kafka.topic");
+    const char *dead = mr_node_text(wire->node, "dead_letters.topic");
+    wire->sink_topics.items = mr_calloc(2, sizeof *wire->sink_topics.items);
+    if (topic)
+        wire->sink_topics.items[wire->sink_topics.n++] = topic;
+    wire->dead_topic = dead ? (int)wire->sink_topics.n : -1;
+    if (dead)
+        wire->sink_topics.items[wire->sink_topics.n++] = dead;
+    wire->dead_table = dead ? NULL : mr_node_text(wire->node, "dead_letters.table");
+}
+
+static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
+                          const struct mr_node *config, const struct mr_node *node)
+{
+    const char *start = mr_node_text(node, "source.start");
+    const struct mr_node *sink_kafka = mr_node_at(node, "sinks.kafka.kafka");
+    *wire = (struct pipeline_wire){
+        .node = node,
+        .name = node->name,
+        .group = mr_node_text(node, "source.group"),
+        .instance = mr_node_text(config, "instance"),
+        .topics = names_of(mr_node_at(node, "source.topics")),
+        .row_columns = names_of(mr_node_at(node, "sinks.postgres.columns")),
+        .has_lookup = mr_node_text(node, "lookup") != NULL,
+        .stop = mr_app_stop_flag(wiring->app),
+    };
+    wire_topics(wire);
+    wire->source_properties =
+        properties_of(mr_node_at(node, "source.kafka"), &wire->n_source_properties);
+    /* A dead-letter topic without a Kafka sink is written through the source's cluster. */
+    wire->sink_properties = properties_of(
+        sink_kafka ? sink_kafka : mr_node_at(node, "source.kafka"), &wire->n_sink_properties);
+    struct mr_worker_options options = {
+        .pipeline = wire->name,
+        .factory =
+            {
+                .arg = wire,
+                .source = open_source,
+                .sink = wire->sink_topics.n ? open_sink : NULL,
+                .store = mr_node_at(node, "sinks.postgres.dsn") ? open_store : NULL,
+                .script = open_script,
+            },
+        .lookup = find_lookup(wiring, mr_node_text(node, "lookup")),
+        .delivery =
+            {
+                .group = wire->group,
+                .start = start && strcmp(start, "latest") == 0 ? MR_START_LATEST : MR_START_EARLIEST,
+                .dead_topic = wire->dead_topic,
+                .flush_timeout_ms = FLUSH_TIMEOUT_MS,
+                .claim_timeout_ms = CLAIM_TIMEOUT_MS,
+            },
+        .linger_ms = mr_node_int(node, "linger", 100),
+        .unit_outputs = (uint32_t)mr_node_int(node, "unit.outputs", 20000),
+        .unit_bytes = (size_t)mr_node_int(node, "unit.bytes", 8 << 20),
+        .max_message_bytes = (size_t)mr_node_int(node, "max_message", 1 << 20),
+    };
+    mr_app_add_pipeline(wiring->app, &options, (int)mr_node_int(node, "workers", 1));
+    int64_t drain_ms = mr_node_int(node, "drain_timeout", 10000);
+    if (drain_ms > wiring->drain_timeout_ms)
+        wiring->drain_timeout_ms = drain_ms;
+}
+
+struct mr_wiring *mr_wiring_new(const struct mr_node *config)
+{
+    struct mr_wiring *wiring = mr_calloc(1, sizeof *wiring);
+    const struct mr_node *lookups = mr_node_at(config, "lookups");
+    const struct mr_node *pipelines = mr_node_at(config, "pipelines");
+    wiring->app = mr_app_new();
+    wiring->lookups = mr_calloc(lookups ? lookups->n_children : 0, sizeof *wiring->lookups);
+    wiring->pipelines = mr_calloc(pipelines->n_children, sizeof *wiring->pipelines);
+    for (const struct mr_node *c = lookups ? lookups->children : NULL; c; c = c->next)
+        wire_lookup(wiring, &wiring->lookups[wiring->n_lookups++], c);
+    for (const struct mr_node *c = pipelines->children; c; c = c->next)
+        wire_pipeline(wiring, &wiring->pipelines[wiring->n_pipelines++], config, c);
+    return wiring;
+}
+
+struct mr_app *mr_wiring_app(struct mr_wiring *wiring)
+{
+    return wiring->app;
+}
+
+int64_t mr_wiring_drain_timeout_ms(const struct mr_wiring *wiring)
+{
+    return wiring->drain_timeout_ms;
+}
+
+void mr_wiring_free(struct mr_wiring *wiring)
+{
+    for (size_t i = 0; i < wiring->n_lookups; i++) {
+        free(wiring->lookups[i].keys.items);
+        free(wiring->lookups[i].columns.items);
+    }
+    for (size_t i = 0; i < wiring->n_pipelines; i++) {
+        struct pipeline_wire *wire = &wiring->pipelines[i];
+        free(wire->source_properties);
+        free(wire->sink_properties);
+        free(wire->topics.items);
+        free(wire->sink_topics.items);
+        free(wire->row_columns.items);
+    }
+    free(wiring->lookups);
+    free(wiring->pipelines);
+    free(wiring);
+}

@@ -1,0 +1,635 @@
+/*
+ * test_stream.c - the engine (pipeline, unit, delivery, claim, worker) over in-memory source, sink, store and script.
+ *
+ * The real worker thread runs; faults strike at a named step. What must hold: rows exactly once, messages at least once
+ * (at_least_once), dead letters once, positions at the end of the input.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "stream/app.h"
+#include "stream/mark.h"
+#include "support/memory.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { DEADLINE_MS = 20000 };
+
+struct bench {
+    struct mem_world world;
+    struct mr_lookup *lookup;
+    atomic_bool stop;
+    struct mr_worker *worker;
+    struct mr_worker_options options;
+};
+
+static bool make_source(void *arg, int index, struct mr_source **out, struct mr_error *err)
+{
+    (void)index;
+    (void)err;
+    *out = mem_source(arg);
+    return true;
+}
+static bool make_sink(void *arg, int index, struct mr_sink **out, struct mr_error *err)
+{
+    (void)index;
+    (void)err;
+    *out = mem_sink(arg);
+    return true;
+}
+static bool make_store(void *arg, int index, struct mr_store **out, struct mr_error *err)
+{
+    (void)index;
+    (void)err;
+    *out = mem_store(arg);
+    return true;
+}
+static bool make_script(void *arg, int index, const struct mr_lookup_schema *lookup,
+                        const struct mr_row_schema *rows, struct mr_script **out,
+                        struct mr_error *err)
+{
+    (void)arg;
+    (void)index;
+    (void)rows;
+    (void)err;
+    *out = mem_script(lookup);
+    return true;
+}
+
+static void ignore_line(const char *text, void *arg)
+{
+    (void)arg;
+    if (getenv("SHOW_LOG"))
+        printf("%s\n", text);
+}
+
+static void bench_init(struct bench *bench, int rows_per_key)
+{
+    *bench = (struct bench){0};
+    mr_log_hook(ignore_line, NULL);
+    mem_world_init(&bench->world);
+    bench->lookup = mem_lookup(rows_per_key);
+    bench->options = (struct mr_worker_options){
+        .pipeline = "test",
+        .factory = {&bench->world, make_source, make_sink, make_store, make_script},
+        .lookup = bench->lookup,
+        .delivery = {.group = "g", .dead_topic = -1, .flush_timeout_ms = 100,
+                     .claim_timeout_ms = 100},
+        .linger_ms = 20,
+        .unit_outputs = 50,
+        .unit_bytes = 1 << 20,
+        .max_message_bytes = 100,
+    };
+}
+
+static void bench_start(struct bench *bench)
+{
+    atomic_store(&bench->stop, false);
+    bench->worker = mr_worker_start(&bench->options, &bench->stop);
+}
+
+static int bench_stop(struct bench *bench)
+{
+    int code = -1;
+    atomic_store(&bench->stop, true);
+    assert_true(mr_worker_join(bench->worker, mr_clock_mono_ms() + DEADLINE_MS, &code));
+    bench->worker = NULL;
+    return code;
+}
+
+static void bench_fini(struct bench *bench)
+{
+    mr_lookup_free(bench->lookup);
+    mem_world_fini(&bench->world);
+    mr_log_hook(NULL, NULL);
+}
+
+static void wait_for(const struct mem_log *log, const char *text, size_t n)
+{
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (mem_count(log, text) < n) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+static void wait_ended(struct bench *bench)
+{
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (!mr_worker_status(bench->worker).ended) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+/* Every row of `key` for the message `text`: once in Postgres, at least (exactly, with `exact`) once in Kafka. */
+static void assert_fan_out(struct mem_world *world, const char *text, char key, int rows,
+                           bool exact)
+{
+    for (int i = 0; i < rows; i++) {
+        char row[64], message[96];
+        snprintf(row, sizeof row, "%s|%c-%04d", text, key, i);
+        snprintf(message, sizeof message, "%c-%04d|%s:%c-%04d", key, i, text, key, i);
+        assert_int_equal(mem_count(&world->rows, row), 1);
+        size_t n = mem_count(&world->out, message);
+        assert_true(exact ? n == 1 : n >= 1);
+    }
+}
+
+static void assert_at_rest(const struct mem_world *world)
+{
+    for (int p = 0; p < MEM_PARTS; p++) {
+        if (!world->input[p].n)
+            continue;
+        int64_t unit = -1;
+        assert_int_equal(world->ledger[p].next_offset, world->input[p].n);
+        assert_int_equal(world->offsets[p].offset, world->input[p].n);
+        assert_int_equal(mr_mark_read(&world->offsets[p], world->ledger_id, &unit), MR_MARK_OURS);
+        assert_int_equal(unit, world->ledger[p].unit);
+        assert_false(world->ledger[p].has_job);
+    }
+}
+
+static void marks_survive_the_round_trip(void **state)
+{
+    (void)state;
+    struct mr_committed committed = {.present = true, .offset = 7};
+    int64_t unit = 0;
+    mr_mark_format(committed.metadata, "deadbeef", 42);
+    assert_string_equal(committed.metadata, "mr1;l=deadbeef;u=42");
+    assert_int_equal(mr_mark_read(&committed, "deadbeef", &unit), MR_MARK_OURS);
+    assert_int_equal(unit, 42);
+    assert_int_equal(mr_mark_read(&committed, "00000000", &unit), MR_MARK_FOREIGN);
+    const char *others[] = {"", "x", "mr1;l=deadbeef", "mr1;l=deadbeef;u=", "mr1;l=deadbeef;u=-1",
+                            "mr1;l=deadbeef;u=4x"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        snprintf(committed.metadata, sizeof committed.metadata, "%s", others[i]);
+        assert_int_equal(mr_mark_read(&committed, "deadbeef", &unit), MR_MARK_PLAIN);
+    }
+    committed.present = false;
+    assert_int_equal(mr_mark_read(&committed, "deadbeef", &unit), MR_MARK_ABSENT);
+}
+
+static void a_message_reaches_both_sinks_once_a_row(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 3);
+    mem_add(&bench.world, 0, "a hello");
+    mem_add(&bench.world, 1, "b world");
+    mem_add(&bench.world, 1, "x nobody");
+    mem_add(&bench.world, 1, "none keyless");
+    mem_add(&bench.world, 2, "drop expired");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "hello|a-0002", 1);
+    wait_for(&bench.world.rows, "world|b-0002", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_fan_out(&bench.world, "hello", 'a', 3, true);
+    assert_fan_out(&bench.world, "world", 'b', 3, true);
+    assert_int_equal(bench.world.rows.n, 6);
+    assert_int_equal(bench.world.out.n, 6);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+static void any_fault_at_any_step_leaves_the_rows_exact(void **state)
+{
+    (void)state;
+    for (int fault = 1; fault < MEM_FAULTS; fault++)
+        for (int in = 1; in <= 2; in++) {
+            struct bench bench;
+            bench_init(&bench, 4);
+            for (int i = 0; i < 24; i++) {
+                char text[32];
+                snprintf(text, sizeof text, "a m%d", i);
+                mem_add(&bench.world, i % MEM_PARTS, text);
+            }
+            bench.options.unit_outputs = 20;
+            bench.world.fault = (enum mem_fault)fault;
+            bench.world.fault_in = in;
+            bench_start(&bench);
+            for (int i = 0; i < 24; i++) {
+                char row[32];
+                snprintf(row, sizeof row, "m%d|a-0003", i);
+                wait_for(&bench.world.rows, row, 1);
+            }
+            assert_int_equal(bench_stop(&bench), 0);
+            assert_int_equal(bench.world.fault, MEM_NONE); /* it did strike */
+            for (int i = 0; i < 24; i++) {
+                char text[32];
+                snprintf(text, sizeof text, "m%d", i);
+                assert_fan_out(&bench.world, text, 'a', 4, false);
+            }
+            assert_int_equal(bench.world.rows.n, 24 * 4);
+            /* Kafka may repeat only the unit in flight. */
+            assert_true(bench.world.out.n <= 24 * 4 + 20 + 4);
+            assert_at_rest(&bench.world);
+            bench_fini(&bench);
+        }
+}
+
+static void a_big_fan_out_goes_in_chunks_and_resumes_after_its_cursor(void **state)
+{
+    (void)state;
+    const enum mem_fault faults[] = {MEM_NONE, MEM_COPY, MEM_COMMIT_LOST, MEM_COMMIT_UNDONE,
+                                     MEM_OFFSETS};
+    for (size_t f = 0; f < sizeof faults / sizeof *faults; f++) {
+        struct bench bench;
+        bench_init(&bench, 500);
+        mem_add(&bench.world, 0, "a big");
+        mem_add(&bench.world, 0, "b next");
+        bench.world.fault = faults[f];
+        bench.world.fault_in = 4;
+        bench_start(&bench);
+        wait_for(&bench.world.rows, "next|b-0499", 1);
+        assert_int_equal(bench_stop(&bench), 0);
+        assert_fan_out(&bench.world, "big", 'a', 500, false);
+        assert_fan_out(&bench.world, "next", 'b', 500, false);
+        assert_int_equal(bench.world.rows.n, 1000);
+        assert_true(bench.world.transactions >= 20);
+        assert_at_rest(&bench.world);
+        bench_fini(&bench);
+    }
+}
+
+static void a_restart_in_the_middle_of_a_fan_out_goes_on(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 500);
+    bench.options.unit_outputs = 5;
+    mem_add(&bench.world, 0, "a big");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "big|a-0020", 1);
+    bench_stop(&bench); /* between two chunks, or at the end */
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "big|a-0499", 1);
+    bench_stop(&bench);
+    assert_fan_out(&bench.world, "big", 'a', 500, true);
+    assert_int_equal(bench.world.rows.n, 500);
+    bench_fini(&bench);
+}
+
+static void a_refused_row_buries_its_message_and_no_other(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 2);
+    for (int i = 0; i < 9; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "a good%d", i);
+        mem_add(&bench.world, 0, i == 4 ? "a poison" : text);
+    }
+    mem_add(&bench.world, 0, "bad broken");
+    mem_add(&bench.world, 0, "a unsendable");
+    mem_add(&bench.world, 0, "a last");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "last|a-0001", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    for (int i = 0; i < 9; i++)
+        if (i != 4) {
+            char text[32];
+            snprintf(text, sizeof text, "good%d", i);
+            assert_fan_out(&bench.world, text, 'a', 2, false);
+        }
+    assert_int_equal(bench.world.rows.n, 9 * 2);
+    assert_int_equal(mem_count(&bench.world.out, "a-0000|poison:a-0000"), 0);
+    assert_int_equal(bench.world.dead.n, 3);
+    assert_int_equal(mem_count(&bench.world.dead, "script|bad broken|broken"), 1);
+    assert_int_equal(
+        mem_count(&bench.world.dead, "rejected|a poison|injected: a row is refused"), 1);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+static void dead_letters_can_go_to_a_topic(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 1);
+    bench.options.delivery.dead_topic = 1;
+    mem_add(&bench.world, 0, "bad broken");
+    bench_start(&bench);
+    wait_for(&bench.world.out, "|bad broken", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_int_equal(bench.world.dead.n, 0);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+static void an_oversized_message_is_buried_unread(void **state)
+{
+    (void)state;
+    struct bench bench;
+    char big[300];
+    bench_init(&bench, 1);
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = '\0';
+    mem_add(&bench.world, 0, big);
+    mem_add(&bench.world, 0, "a after");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "after|a-0000", 1);
+    bench_stop(&bench);
+    assert_int_equal(bench.world.dead.n, 1);
+    assert_memory_equal(bench.world.dead.items[0], "too_large|xxx", 13);
+    bench_fini(&bench);
+}
+
+static void traffic_that_is_only_dropped_costs_few_transactions(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 1);
+    for (int i = 0; i < 5000; i++)
+        mem_add(&bench.world, 0, "drop expired");
+    mem_add(&bench.world, 0, NULL); /* a control record ends the log */
+    bench_start(&bench);
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    struct mr_metric *dropped = mr_metrics_get(MR_COUNTER, "millrace_dropped_total", "",
+                                               "pipeline=\"test\",reason=\"expired\"");
+    double before = 0;
+    while (mr_metric_read(dropped) - before < 5000 && mr_clock_mono_ms() < deadline)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    bench_stop(&bench);
+    assert_true(bench.world.transactions < 20);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+/* --- claim --------------------------------------------------------------------------------------- */
+
+struct hand {
+    struct mem_world *world;
+    struct mr_delivery delivery;
+    struct mr_part part;
+};
+
+static void hand_init(struct hand *hand, struct mem_world *world)
+{
+    *hand = (struct hand){.world = world};
+    const struct mr_delivery_options options = {
+        .group = "g", .dead_topic = -1, .flush_timeout_ms = 100, .claim_timeout_ms = 100};
+    mr_delivery_init(&hand->delivery, "test", &options);
+    hand->delivery.source = mem_source(world);
+    hand->delivery.sink = mem_sink(world);
+    hand->delivery.store = mem_store(world);
+    hand->part.at = *hand->delivery.source->ops->assignment(hand->delivery.source, &(size_t){0});
+}
+
+static void hand_fini(struct hand *hand)
+{
+    mr_part_fini(&hand->part);
+    hand->delivery.source->ops->close(hand->delivery.source);
+    hand->delivery.sink->ops->close(hand->delivery.sink);
+    hand->delivery.store->ops->close(hand->delivery.store);
+    mr_delivery_fini(&hand->delivery);
+}
+
+static bool commit_one(struct hand *hand, int64_t offset, struct mr_error *err)
+{
+    struct mr_unit unit;
+    struct mr_record rec = {.topic = hand->part.at.topic, .offset = offset};
+    mr_unit_init(&unit);
+    mr_unit_end(&unit, mr_unit_begin(&unit, &hand->part, &rec));
+    bool ok = mr_delivery_commit(&hand->delivery, &unit, err);
+    mr_unit_fini(&unit, hand->delivery.source);
+    return ok;
+}
+
+static void an_earlier_owner_is_fenced(void **state)
+{
+    (void)state;
+    struct mem_world world;
+    struct hand old, new;
+    struct mr_error err;
+    mem_world_init(&world);
+    mem_add(&world, 0, "a x");
+    mem_add(&world, 0, "a y");
+    hand_init(&old, &world);
+    hand_init(&new, &world);
+    assert_true(mr_delivery_claim(&old.delivery, &old.part, &err));
+    assert_true(commit_one(&old, 0, &err));
+    assert_true(mr_delivery_claim(&new.delivery, &new.part, &err));
+    assert_int_equal(new.part.position, 1);
+    assert_false(commit_one(&old, 1, &err)); /* the zombie */
+    assert_int_equal(err.action, MR_RECOVER);
+    assert_true(commit_one(&new, 1, &err));
+    assert_int_equal(world.ledger[0].next_offset, 2);
+    assert_int_equal(world.ledger[0].unit, 2);
+    hand_fini(&old);
+    hand_fini(&new);
+    mem_world_fini(&world);
+}
+
+/* Claims partition 0 of a world that stands at unit 5, offset 3 of 10, after `change`; the sentence if it halts. */
+static bool claim_after(void (*change)(struct mem_world *), char msg[1024])
+{
+    struct mem_world world;
+    struct hand hand;
+    struct mr_error err = {0};
+    mem_world_init(&world);
+    for (int i = 0; i < 10; i++)
+        mem_add(&world, 0, "a x");
+    world.ledger[0] =
+        (struct mem_ledger){.there = true, .unit = 5, .next_offset = 3, .mode = "at_least_once"};
+    world.offsets[0] = (struct mr_committed){.present = true, .offset = 3};
+    mr_mark_format(world.offsets[0].metadata, world.ledger_id, 5);
+    change(&world);
+    hand_init(&hand, &world);
+    bool ok = mr_delivery_claim(&hand.delivery, &hand.part, &err);
+    if (ok) {
+        int64_t unit = -1;
+        assert_int_equal(hand.part.position, world.ledger[0].next_offset);
+        assert_int_equal(mr_mark_read(&world.offsets[0], world.ledger_id, &unit), MR_MARK_OURS);
+        assert_int_equal(unit, world.ledger[0].unit);
+    } else {
+        assert_int_equal(err.action, MR_STOP);
+        assert_false(hand.part.claimed);
+    }
+    snprintf(msg, 1024, "%s", err.msg);
+    hand_fini(&hand);
+    mem_world_fini(&world);
+    return ok;
+}
+
+static void nothing(struct mem_world *world)
+{
+    (void)world;
+}
+static void offset_one_unit_behind(struct mem_world *world)
+{
+    mr_mark_format(world->offsets[0].metadata, world->ledger_id, 4);
+    world->offsets[0].offset = 2;
+}
+static void offset_expired(struct mem_world *world)
+{
+    world->offsets[0].present = false;
+}
+static void offset_ahead(struct mem_world *world)
+{
+    mr_mark_format(world->offsets[0].metadata, world->ledger_id, 6);
+}
+static void offset_far_behind(struct mem_world *world)
+{
+    mr_mark_format(world->offsets[0].metadata, world->ledger_id, 3);
+}
+static void offset_moved(struct mem_world *world)
+{
+    world->offsets[0].metadata[0] = '\0';
+}
+static void other_database(struct mem_world *world)
+{
+    mr_mark_format(world->offsets[0].metadata, "ffffffff", 5);
+}
+static void ledger_empty(struct mem_world *world)
+{
+    world->ledger[0].there = false;
+}
+static void retention(struct mem_world *world)
+{
+    world->low[0] = 4;
+}
+static void topic_made_again(struct mem_world *world)
+{
+    world->ledger[0].next_offset = 11;
+}
+static void newer_mode(struct mem_world *world)
+{
+    snprintf(world->ledger[0].mode, sizeof world->ledger[0].mode, "exactly_once");
+}
+
+static void claim_goes_on_or_halts_with_a_cure(void **state)
+{
+    (void)state;
+    char msg[1024];
+    assert_true(claim_after(nothing, msg));
+    assert_true(claim_after(offset_one_unit_behind, msg));
+    assert_true(claim_after(offset_expired, msg));
+    const struct {
+        void (*change)(struct mem_world *);
+        const char *says, *cure;
+    } halts[] = {
+        {offset_ahead, "Postgres lost committed rows", "delete the group's offsets"},
+        {offset_far_behind, "reset from outside", "kafka-consumer-groups --delete-offsets"},
+        {offset_moved, "changed by another program", "kafka-consumer-groups --delete-offsets"},
+        {other_database, "another database's ledger", "sinks.postgres.dsn"},
+        {ledger_empty, "this database does not have", "sinks.postgres.dsn"},
+        {retention, "deleted by retention", "update millrace_ledger"},
+        {topic_made_again, "deleted and made again", "delete from millrace_ledger"},
+        {newer_mode, "exactly_once", "version that wrote it"},
+    };
+    for (size_t i = 0; i < sizeof halts / sizeof *halts; i++) {
+        assert_false(claim_after(halts[i].change, msg));
+        assert_non_null(strstr(msg, halts[i].says));
+        assert_non_null(strstr(msg, halts[i].cure));
+    }
+}
+
+static void a_new_group_starts_where_it_is_told(void **state)
+{
+    (void)state;
+    for (int latest = 0; latest <= 1; latest++)
+        for (int plain = 0; plain <= 1; plain++) {
+            struct mem_world world;
+            struct hand hand;
+            struct mr_error err;
+            mem_world_init(&world);
+            for (int i = 0; i < 10; i++)
+                mem_add(&world, 0, "a x");
+            world.low[0] = 2;
+            if (plain)
+                world.offsets[0] = (struct mr_committed){.present = true, .offset = 5};
+            hand_init(&hand, &world);
+            hand.delivery.options.start = latest ? MR_START_LATEST : MR_START_EARLIEST;
+            assert_true(mr_delivery_claim(&hand.delivery, &hand.part, &err));
+            assert_int_equal(hand.part.position, plain ? 5 : latest ? 10 : 2);
+            /* Written at once: a crash now must not ask again what "latest" is. */
+            assert_int_equal(world.ledger[0].next_offset, hand.part.position);
+            hand_fini(&hand);
+            mem_world_fini(&world);
+        }
+}
+
+static void a_halt_ends_the_worker_with_its_code(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 1);
+    mem_add(&bench.world, 0, "a x");
+    bench.world.ledger[0] =
+        (struct mem_ledger){.there = true, .unit = 5, .next_offset = 0, .mode = "at_least_once"};
+    bench.world.offsets[0] = (struct mr_committed){.present = true};
+    mr_mark_format(bench.world.offsets[0].metadata, "ffffffff", 5);
+    bench_start(&bench);
+    wait_ended(&bench);
+    assert_non_null(strstr(mr_worker_status(bench.worker).problem, "another database"));
+    assert_int_equal(bench_stop(&bench), MR_EXIT_DATA);
+    assert_int_equal(bench.world.rows.n, 0);
+    bench_fini(&bench);
+}
+
+static void kafka_alone_needs_no_store(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 3);
+    bench.options.factory.store = NULL;
+    bench.options.delivery.dead_topic = 1;
+    mem_add(&bench.world, 0, "a hello");
+    mem_add(&bench.world, 0, "bad broken");
+    bench_start(&bench);
+    wait_for(&bench.world.out, "|bad broken", 1);
+    bench_stop(&bench);
+    bench_start(&bench); /* goes on where it was */
+    mem_add(&bench.world, 0, "b again");
+    wait_for(&bench.world.out, "b-0002|again:b-0002", 1);
+    bench_stop(&bench);
+    assert_int_equal(bench.world.out.n, 7);
+    assert_int_equal(bench.world.offsets[0].offset, 3);
+    bench_fini(&bench);
+}
+
+static void postgres_alone_needs_no_sink(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 3);
+    bench.options.factory.sink = NULL;
+    mem_add(&bench.world, 0, "a hello");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "hello|a-0002", 1);
+    bench_stop(&bench);
+    assert_int_equal(bench.world.rows.n, 3);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(marks_survive_the_round_trip),
+        cmocka_unit_test(a_message_reaches_both_sinks_once_a_row),
+        cmocka_unit_test(any_fault_at_any_step_leaves_the_rows_exact),
+        cmocka_unit_test(a_big_fan_out_goes_in_chunks_and_resumes_after_its_cursor),
+        cmocka_unit_test(a_restart_in_the_middle_of_a_fan_out_goes_on),
+        cmocka_unit_test(a_refused_row_buries_its_message_and_no_other),
+        cmocka_unit_test(dead_letters_can_go_to_a_topic),
+        cmocka_unit_test(an_oversized_message_is_buried_unread),
+        cmocka_unit_test(traffic_that_is_only_dropped_costs_few_transactions),
+        cmocka_unit_test(an_earlier_owner_is_fenced),
+        cmocka_unit_test(claim_goes_on_or_halts_with_a_cure),
+        cmocka_unit_test(a_new_group_starts_where_it_is_told),
+        cmocka_unit_test(a_halt_ends_the_worker_with_its_code),
+        cmocka_unit_test(kafka_alone_needs_no_store),
+        cmocka_unit_test(postgres_alone_needs_no_sink),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
