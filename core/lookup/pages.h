@@ -24,7 +24,7 @@ void mr_pages_grow(struct mr_pages *pages, size_t cap);
 /* Room for `extra` more bytes behind len. */
 static inline uint8_t *mr_pages_reserve(struct mr_pages *pages, size_t extra)
 {
-    if (__builtin_expect(pages->cap - pages->len < extra, 0))
+    if (__builtin_expect(pages->cap < pages->len + extra, 0))
         mr_pages_grow(pages,
                       pages->len + extra > 2 * pages->cap ? pages->len + extra : 2 * pages->cap);
     return pages->ptr + pages->len;
