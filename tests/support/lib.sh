@@ -31,7 +31,7 @@ wait_until() {
     shift
     until "$@"; do
         [ $SECONDS -lt $deadline ] || return 1
-        sleep 0.05
+        sleep 0.05 # poll
     done
 }
 
@@ -42,9 +42,9 @@ start_time() {
     echo "${20}"
 }
 
-# note_pid NAME PID
+# note_pid NAME PID. A process that has ended already is noted as "PID ended".
 note_pid() {
-    echo "$2 $(start_time "$2")" >"$MILLRACE_RUN/pids/$1"
+    echo "$2 $(start_time "$2" || echo ended)" >"$MILLRACE_RUN/pids/$1"
 }
 
 # noted_pid NAME: prints the pid, if that very process still lives (a zombie does not count).

@@ -92,7 +92,7 @@ function shell.wait(seconds, what, condition)
       if type(what) == "function" then what = what() end
       error(("not within %g s: %s"):format(seconds, what), 2)
     end
-    system.sleep(0.03)
+    system.sleep(0.03) -- poll
   end
 end
 
@@ -101,7 +101,7 @@ function shell.never(seconds, condition)
   local deadline = system.monotime() + seconds
   repeat
     if condition() then return false end
-    system.sleep(0.05)
+    system.sleep(0.05) -- poll
   until system.monotime() > deadline
   return true
 end
