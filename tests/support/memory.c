@@ -543,6 +543,7 @@ struct mr_store *mem_store(struct mem_world *world)
 struct memory_script {
     struct mr_script base;
     const struct mr_lookup_schema *columns;
+    bool has_rows;
     char word[64], text[128];
     struct mr_buf bytes, key;
     struct mr_bytes keys[1];
@@ -615,7 +616,7 @@ static enum mr_verdict script_project(struct mr_script *base, const struct mr_co
         .kind = MR_FIELD_COLUMN, .row_column = 1, .lookup_column = 1};
     script->set = (struct mr_column_set){.n = 2, .columns = {0, 1}};
     script->output = (struct mr_output){.has_message = true,
-                                        .has_row = true,
+                                        .has_row = script->has_rows,
                                         .value = {0, 2, false},
                                         .key = {2, 1, false},
                                         .fields = script->fields,
@@ -650,7 +651,7 @@ static void script_close(struct mr_script *base)
     free(script);
 }
 
-struct mr_script *mem_script(const struct mr_lookup_schema *columns)
+struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_rows)
 {
     static const struct mr_script_ops ops = {script_accept, script_key,         script_project,
                                              script_finish, script_uses_lookup, script_bundle,
@@ -658,6 +659,7 @@ struct mr_script *mem_script(const struct mr_lookup_schema *columns)
     struct memory_script *script = mr_calloc(1, sizeof *script);
     script->base.ops = &ops;
     script->columns = columns;
+    script->has_rows = has_rows;
     return &script->base;
 }
 

@@ -73,7 +73,7 @@ struct mr_store *mem_store(struct mem_world *world);
  * (TEXT, <column>). "drop WHY" drops, "bad WHY" is rejected, "none" has no key. A row with the text "poison" is
  * refused by the store when it is copied.
  */
-struct mr_script *mem_script(const struct mr_lookup_schema *columns);
+struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_rows);
 
 /* A lookup with `n` rows "<key>-0000".. for each of the keys "a", "b", "c". */
 struct mr_lookup *mem_lookup(int n);

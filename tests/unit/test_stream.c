@@ -58,9 +58,8 @@ static bool make_script(void *arg, int index, const struct mr_lookup_schema *loo
 {
     (void)arg;
     (void)index;
-    (void)rows;
     (void)err;
-    *out = mem_script(lookup);
+    *out = mem_script(lookup, rows != NULL);
     return true;
 }
 
