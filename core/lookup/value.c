@@ -146,7 +146,7 @@ bool mr_value_text(struct mr_buf *out, const struct mr_value *value, struct mr_e
         mr_buf_put(out, value->bytes.ptr, value->bytes.len);
         return true;
     }
-    mr_assert(!"a value of no type");
+    mr_assert_failed("a value of no type", __FILE__, __LINE__);
 }
 
 bool mr_value_json(struct mr_buf *out, const struct mr_value *value, struct mr_error *err)
