@@ -1,0 +1,96 @@
+/*
+ * postgres.h - the room's front: the store of a unit, the read of a lookup, init and check.
+ *
+ * All strings of the options are copied. A DSN is a libpq connection string or URI; what it does
+ * not say comes from libpq's environment, ~/.pgpass and service files. For a host that is not this
+ * machine sslmode=verify-full is asked for unless DSN or environment say otherwise. Tables are
+ * written `table` or `schema.table`, exactly as they are stored (nothing is folded to lower case);
+ * a part with a dot in it stands in double quotes. No error message ever contains a password.
+ */
+#ifndef MR_POSTGRES_POSTGRES_H
+#define MR_POSTGRES_POSTGRES_H
+
+#include "millrace/lookup.h"
+#include "millrace/row.h"
+#include "millrace/store.h"
+
+#include <stdatomic.h>
+
+/* --- the store of one worker: store.h's contract --- */
+struct mr_postgres_store_options {
+    const char *dsn;
+    const char *table;          /* NULL: no feedback rows */
+    const char *const *columns; /* those that may be written; n_columns 0: all */
+    size_t n_columns;
+    const char *dead_table; /* NULL: dead letters go elsewhere */
+    const char *group;      /* consumer group: grp of the ledger */
+    const char *owner; /* <app>.<pipeline>.<group>.<instance>.<worker>; unique, locked for life */
+    const char *instance;         /* for sentences; NULL: owner is named instead */
+    const char *application_name; /* millrace/<group>/<instance>/<worker> */
+    const char *mode;             /* "at_least_once" */
+    const atomic_bool *cancel;    /* ends waits of connect and claim early; may be NULL */
+};
+/* No I/O: `connect` does it. */
+MR_MUSTCHECK bool mr_postgres_store_open(const struct mr_postgres_store_options *options,
+                                         struct mr_store **out, struct mr_error *err);
+
+/* --- a lookup: one binary COPY into a table builder --- */
+struct mr_postgres_lookup_options {
+    const char *name; /* of the lookup */
+    const char *dsn;
+    const char *table; /* this, or */
+    const char *query; /* a SELECT */
+    const char *const *keys;
+    size_t n_keys;
+    const char *const *columns; /* n_columns 0: all that are not keys */
+    size_t n_columns;
+    bool distinct;
+    size_t max_bytes; /* 0: no bound */
+    /* From the calling thread, about ten times a second and once at the end; estimated 0: unknown.
+     */
+    void (*progress)(void *arg, uint64_t rows, uint64_t estimated_rows, uint64_t bytes);
+    void *progress_arg;
+    const atomic_bool *cancel; /* ends the load with MR_RETRY; may be NULL */
+};
+MR_MUSTCHECK bool mr_postgres_lookup_load(const struct mr_postgres_lookup_options *options,
+                                          struct mr_table **out, struct mr_error *err);
+/* Describes only. Give it back with mr_postgres_lookup_schema_free. */
+MR_MUSTCHECK bool mr_postgres_lookup_schema(const struct mr_postgres_lookup_options *options,
+                                            struct mr_lookup_schema **out, struct mr_error *err);
+void mr_postgres_lookup_schema_free(struct mr_lookup_schema *schema);
+
+/* --- commands --- */
+/* Is it a connection string? No I/O. */
+MR_MUSTCHECK bool mr_postgres_dsn_check(const char *dsn, struct mr_error *err);
+/* Is it `table` or `schema.table`? No I/O. */
+MR_MUSTCHECK bool mr_postgres_table_check(const char *table, struct mr_error *err);
+
+/*
+ * Creates what Millrace needs in the first schema of the search path: millrace_meta,
+ * millrace_ledger and, unless NULL, `dead_table`. Idempotent, also when several do it at once;
+ * never touches another table. `sql_out` (may be NULL) receives the SQL; with print_only that is
+ * all, and nothing is connected to.
+ */
+MR_MUSTCHECK bool mr_postgres_init(const char *dsn, const char *dead_table, bool print_only,
+                                   struct mr_buf *sql_out, struct mr_error *err);
+
+/*
+ * For check --connect: server reached, Millrace's tables there, the feedback table can be written,
+ * rights held. One sentence a line in `report` for what is well; the error names everything that is
+ * not. With `schema` (may be NULL) the feedback table's description is given:
+ * mr_postgres_row_schema_free.
+ */
+MR_MUSTCHECK bool mr_postgres_check(const struct mr_postgres_store_options *options,
+                                    struct mr_buf *report, const struct mr_row_schema **schema,
+                                    struct mr_error *err);
+void mr_postgres_row_schema_free(const struct mr_row_schema *schema);
+
+/*
+ * mr_row_schema.encode, for schemas that are made without a database (`millrace try`, tests): the
+ * column's oid, typmod, not_null, is_text and generated decide.
+ */
+MR_MUSTCHECK bool mr_postgres_encode(const struct mr_row_column *column,
+                                     const struct mr_value *value, struct mr_buf *out,
+                                     struct mr_error *err);
+
+#endif
