@@ -87,12 +87,16 @@ static bool is_loopback(const struct sockaddr *addr)
 
 static int bound_port(int fd)
 {
-    struct sockaddr_storage addr = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } addr;
     socklen_t len = sizeof addr;
-    if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0)
+    memset(&addr, 0, sizeof addr);
+    if (getsockname(fd, &addr.any, &len) != 0)
         return 0;
-    return ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port
-                                            : ((struct sockaddr_in *)&addr)->sin_port);
+    return ntohs(addr.any.sa_family == AF_INET6 ? addr.v6.sin6_port : addr.v4.sin_port);
 }
 
 static int bind_one(const struct addrinfo *info)

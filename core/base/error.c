@@ -47,7 +47,7 @@ bool mr_error_context(struct mr_error *err, const char *format, ...)
     va_start(ap, format);
     vsnprintf(front, sizeof front - 2, format, ap);
     va_end(ap);
-    strcat(front, ": ");
+    memcpy(front + strlen(front), ": ", sizeof ": ");
     /* A message too long for its place loses its end, never its beginning. */
     size_t front_len = strlen(front), kept = sizeof err->msg - 1 - front_len;
     size_t old_len = strnlen(err->msg, kept);

@@ -200,7 +200,7 @@ void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *for
         gate->suppressed++;
         return;
     }
-    if (now_ms >= gate->next_ms + 10 * PERIOD_MS)
+    if (now_ms >= gate->next_ms + INT64_C(10) * PERIOD_MS)
         gate->burst = 0;
     gate->burst++;
     gate->next_ms = now_ms + PERIOD_MS;
