@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/thread.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -21,7 +22,7 @@ struct mr_refresh {
     struct mr_refresh_options options;
     struct mr_lookup *lookup;
     atomic_bool *stop;
-    pthread_t thread;
+    struct mr_thread thread;
     pthread_mutex_t lock;
     struct mr_refresh_status status;
     int64_t loaded_at_ms;
@@ -63,7 +64,7 @@ static void publish(struct mr_refresh *refresh, struct mr_table *table, int64_t 
            stats.null_keys ? "; rows with a NULL key can never match and are left out" : "");
 }
 
-static void *run(void *arg)
+static void run(void *arg)
 {
     struct mr_refresh *refresh = arg;
     unsigned failures = 0;
@@ -98,7 +99,6 @@ static void *run(void *arg)
     pthread_mutex_lock(&refresh->lock);
     refresh->status.ended = true;
     pthread_mutex_unlock(&refresh->lock);
-    return NULL;
 }
 
 static struct mr_metric *metric(const char *lookup, enum mr_metric_kind kind, const char *name,
@@ -130,7 +130,7 @@ struct mr_refresh *mr_refresh_start(const struct mr_refresh_options *options,
                                    "How long the last load took.");
     refresh->age_seconds =
         metric(name, MR_GAUGE, "millrace_lookup_age_seconds", "Time since the last load.");
-    mr_assert(pthread_create(&refresh->thread, NULL, run, refresh) == 0);
+    mr_thread_start(&refresh->thread, run, refresh);
     return refresh;
 }
 
@@ -147,9 +147,7 @@ struct mr_refresh_status mr_refresh_status(struct mr_refresh *refresh)
 
 bool mr_refresh_join(struct mr_refresh *refresh, int64_t deadline_mono_ms)
 {
-    struct timespec at = {.tv_sec = deadline_mono_ms / 1000,
-                          .tv_nsec = deadline_mono_ms % 1000 * 1000000};
-    if (pthread_clockjoin_np(refresh->thread, NULL, CLOCK_MONOTONIC, &at) != 0)
+    if (!mr_thread_join(&refresh->thread, deadline_mono_ms))
         return false;
     pthread_mutex_destroy(&refresh->lock);
     free(refresh);

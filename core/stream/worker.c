@@ -10,10 +10,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "stream/pipeline.h"
 
-#include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -29,7 +30,7 @@ enum {
 struct mr_worker {
     struct mr_worker_options options;
     atomic_bool *stop;
-    pthread_t thread;
+    struct mr_thread thread;
     pthread_mutex_t lock;
     struct mr_worker_status status;
 
@@ -569,7 +570,7 @@ static void close_all(struct mr_worker *worker)
     mr_delivery_fini(&worker->delivery);
 }
 
-static void *run(void *arg)
+static void run(void *arg)
 {
     struct mr_worker *worker = arg;
     char name[96];
@@ -589,7 +590,6 @@ static void *run(void *arg)
     worker->status.ended = true;
     worker->status.exit_code = worker->exit_code;
     pthread_mutex_unlock(&worker->lock);
-    return NULL;
 }
 
 struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomic_bool *stop)
@@ -617,7 +617,7 @@ struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomi
     worker->stale = labelled(worker, "millrace_stale_records_total",
                              "Records that came after their partition was taken away, or twice.",
                              NULL, NULL);
-    mr_assert(pthread_create(&worker->thread, NULL, run, worker) == 0);
+    mr_thread_start(&worker->thread, run, worker);
     return worker;
 }
 
@@ -631,14 +631,8 @@ struct mr_worker_status mr_worker_status(struct mr_worker *worker)
 
 bool mr_worker_join(struct mr_worker *worker, int64_t deadline_mono_ms, int *exit_code)
 {
-    if (deadline_mono_ms >= 0) {
-        struct timespec at = {.tv_sec = deadline_mono_ms / 1000,
-                              .tv_nsec = deadline_mono_ms % 1000 * 1000000};
-        if (pthread_clockjoin_np(worker->thread, NULL, CLOCK_MONOTONIC, &at) != 0)
-            return false;
-    } else {
-        pthread_join(worker->thread, NULL);
-    }
+    if (!mr_thread_join(&worker->thread, deadline_mono_ms))
+        return false;
     *exit_code = worker->exit_code;
     pthread_mutex_destroy(&worker->lock);
     free(worker);

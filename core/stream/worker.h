@@ -14,7 +14,6 @@
 #include "millrace/store.h"
 #include "stream/delivery.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 /* Opens the parts of worker `index`. A NULL function: the pipeline has no such part. */
@@ -52,7 +51,7 @@ struct mr_worker;
 /* Starts the thread. The options are copied; strings and lookup are borrowed until join. */
 struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomic_bool *stop);
 struct mr_worker_status mr_worker_status(struct mr_worker *worker);
-/* Waits for the thread and frees the worker; its exit code. Negative deadline: no limit. False: still running. */
+/* Waits for the thread until the deadline (monotonic), frees the worker; its exit code. False: still running. */
 bool mr_worker_join(struct mr_worker *worker, int64_t deadline_mono_ms, int *exit_code);
 
 #endif

@@ -160,8 +160,10 @@ static bool source_watermarks(struct mr_source *base, const struct mr_partition 
     struct mem_world *world = ((struct memory_source *)base)->world;
     (void)timeout_ms;
     (void)err;
+    pthread_mutex_lock(&lock);
     *low = world->low[at->partition];
     *high = (int64_t)world->input[at->partition].n;
+    pthread_mutex_unlock(&lock);
     return true;
 }
 
