@@ -51,11 +51,14 @@ local sound = {
   ["include/millrace/c.h"] = "/*\n * c.h - a contract.\n */\n#ifndef C_H\n#define C_H\n#include \"base/b.h\"\n#endif\n",
   ["core/base/b.h"] = "/*\n * b.h - base.\n */\n#ifndef B_H\n#define B_H\n#include <stdint.h>\n#endif\n",
   ["core/stream/a.h"] = "/*\n * a.h - a.\n */\n#ifndef A_H\n#define A_H\n#include \"millrace/c.h\"\n"
-    .. "int mr_a_run(void);\nenum mr_kind { MR_COUNTER };\nint mr_a_count(enum mr_kind kind, const char *name);\n#endif\n",
-  ["core/stream/a.c"] = "/*\n * a.c - a. Tests: tests/unit/test_a.c.\n */\n#include \"stream/a.h\"\n\n#include <stdio.h>\n\n"
+    .. "int mr_a_run(void);\nenum mr_kind { MR_COUNTER };\n"
+    .. "int mr_a_count(enum mr_kind kind, const char *name);\n#endif\n",
+  ["core/stream/a.c"] = "/*\n * a.c - a. Tests: tests/unit/test_a.c.\n */\n"
+    .. "#include \"stream/a.h\"\n\n#include <stdio.h>\n\n"
     .. "/* exit() and lua_pcall() only in words; \"sleep(1)\" too */\n"
     .. "static int twice(int n)\n{\n    return 2 * n;\n}\n\n"
-    .. "int mr_a_run(void)\n{\n    mr_a_count(MR_COUNTER, \"millrace_a_total\");\n    return twice(printf(\"exit(1)\"));\n}\n",
+    .. "int mr_a_run(void)\n{\n    mr_a_count(MR_COUNTER, \"millrace_a_total\");\n"
+    .. "    return twice(printf(\"exit(1)\"));\n}\n",
   ["core/kafka/client.h"] = "/*\n * client.h - private: it needs rdkafka.\n */\n#ifndef K_H\n#define K_H\n"
     .. "#include <librdkafka/rdkafka.h>\n#endif\n",
   ["core/admin/own.h"] = "/*\n * own.h - Private to core/admin.\n */\n#ifndef O_H\n#define O_H\n#endif\n",
@@ -88,19 +91,23 @@ local cases = {
   { "fence.lua", "core/cli/x.c", '#include "admin/own.h"\n', "private to core/admin %(it says so" },
   { "fence.lua", "core/cli/x.c", '#include "x.h"\n', "include \"x.h\" by its room" },
   { "fence.lua", "core/cli/x.c", "#include <lua.h>\n", "<lua.h> may be included in core/lua only" },
-  { "fence.lua", "core/main.c", including "# include <libpq-fe.h>", "<libpq%-fe.h> may be included in core/postgres only" },
+  { "fence.lua", "core/main.c", including "# include <libpq-fe.h>",
+    "<libpq%-fe.h> may be included in core/postgres only" },
   { "fence.lua", "core/stream/a.c", including "#include <microhttpd.h>", "in core/admin only" },
   { "fence.lua", "core/stream/a.c", including "#include <jansson.h>", "<jansson.h> is not known here" },
   { "fence.lua", "include/millrace/c.h", including "#include <pthread.h>", "only C's own headers" },
   { "fence.lua", "include/millrace.h", including '#include "base/b.h"', "api may not include" },
   { "fence.lua", "include/millrace.h", appended(repeated("/* */", 120)), "stays under 120" },
-  { "fence.lua", "core/stream/x.c", "void f(void)\n{\n    exit(1);\n}\n", "core/stream/x.c:3: exit%(%) is called in core/main.c only" },
-  { "fence.lua", "core/lua/script.c", "int f(void) { return lua_pcall(L, 0, 0, 0); }\n", "lua_pcall%(%) is called in core/lua/host.c" },
+  { "fence.lua", "core/stream/x.c", "void f(void)\n{\n    exit(1);\n}\n",
+    "core/stream/x.c:3: exit%(%) is called in core/main.c only" },
+  { "fence.lua", "core/lua/script.c", "int f(void) { return lua_pcall(L, 0, 0, 0); }\n",
+    "lua_pcall%(%) is called in core/lua/host.c" },
   { "fence.lua", "core/kafka/x.cc", "#include <string>\n", "C%+%+ stands in core/lua only" },
   { "fence.lua", "core/attic/x.c", "int x;\n", "core/attic is not a room" },
   { "words.lua", "tools/x", "# TO" .. "DO later\n", "tools/x:1: the word TO" .. "DO" },
   { "words.lua", "core/stream/a.c", appended("/* FIX" .. "ME */\n"), "the word FIX" .. "ME" },
-  { "waits.lua", "tests/unit/test_a.c", appended("void f(void) { usleep (10); }\n"), "test_a.c:8: a test that sleeps" },
+  { "waits.lua", "tests/unit/test_a.c", appended("void f(void) { usleep (10); }\n"),
+    "test_a.c:8: a test that sleeps" },
   { "waits.lua", "tests/spec/x.lua", "os.execute('sleep 1')\n", "a test that sleeps" },
   { "waits.lua", "tests/spec/x.lua", "system.sleep(0.1)\n", "a test that sleeps" },
   { "waits.lua", "tests/integration/run", "#!/bin/sh\nsleep 5\n", "run:2: a test that sleeps" },
@@ -112,11 +119,15 @@ local cases = {
   { "references.lua", "README.md", "## Life of one message\n`stream/a.c: twice`\n", "found 1" },
   { "references.lua", "docs/X.md", "[readme](README.md)\n", "leads nowhere" },
   { "references.lua", "core/stream/a.c", "int x;\n", "begins with a comment" },
-  { "references.lua", "core/stream/a.c", "/*\n * a.c - a. Tests: tests/unit/test_z.c.\n */\n", "test_z.c, which is not there" },
+  { "references.lua", "core/stream/a.c", "/*\n * a.c - a. Tests: tests/unit/test_z.c.\n */\n",
+    "test_z.c, which is not there" },
   { "sizes.lua", "core/stream/x.c", repeated("int x;", 801), "core/stream/x.c: the file has 801 lines" },
-  { "sizes.lua", "core/stream/x.c", "int f(void)\n{\n" .. repeated("    g();", 120) .. "}\n", "function f has 122 lines" },
-  { "sizes.lua", "core/lua/x.lua", "local function f()\n" .. repeated("  g()", 120) .. "end\n", "function f has 122 lines" },
-  { "metrics.lua", "docs/METRICS.md", "| `millrace_b_total` | counter | things |\n", "millrace_b_total is registered nowhere" },
+  { "sizes.lua", "core/stream/x.c", "int f(void)\n{\n" .. repeated("    g();", 120) .. "}\n",
+    "function f has 122 lines" },
+  { "sizes.lua", "core/lua/x.lua", "local function f()\n" .. repeated("  g()", 120) .. "end\n",
+    "function f has 122 lines" },
+  { "metrics.lua", "docs/METRICS.md", "| `millrace_b_total` | counter | things |\n",
+    "millrace_b_total is registered nowhere" },
   { "metrics.lua", "docs/METRICS.md", "| `millrace_a_total` | gauge | things |\n", "is a counter, not a gauge" },
   { "metrics.lua", "docs/METRICS.md", "nothing\n", "core/stream/a.c:16: millrace_a_total does not stand in" },
   { "metrics.lua", "core/stream/x.c", 'f(MR_COUNTER, "millrace_b");\n', "name of a counter ends in _total" },
@@ -125,8 +136,10 @@ local cases = {
   { "format", "include/millrace/c.h", appended("int x ;\n"), "should be clang%-formatted" },
   { "lua", "scripts/p.lua", appended("unknown.x = 1\n"), "scripts/p.lua" },
   { "lua", "config.lua", "local x = 1\nreturn {}\n", "unused variable" },
-  { "headers", "core/base/x.h", "static inline size_t f(void)\n{\n    return 1;\n}\n", "core/base/x.h does not compile alone" },
-  { "tidy", "core/stream/a.c", appended("int f(int n)\n{\n    if (n == n)\n        return 1;\n    return 0;\n}\n"), "misc%-redundant%-expression" },
+  { "headers", "core/base/x.h", "static inline size_t f(void)\n{\n    return 1;\n}\n",
+    "core/base/x.h does not compile alone" },
+  { "tidy", "core/stream/a.c", appended("int f(int n)\n{\n    if (n == n)\n        return 1;\n    return 0;\n}\n"),
+    "misc%-redundant%-expression" },
 }
 
 local failures = 0
