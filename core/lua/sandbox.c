@@ -90,8 +90,10 @@ static int l_undefined_os(lua_State *L)
 
 static int l_assign(lua_State *L)
 {
-    return luaL_error(L, "assignment to the global '%s': use 'local %s'",
-                      luaL_tolstring(L, 2, NULL), lua_tostring(L, -1));
+    if (lua_type(L, 2) != LUA_TSTRING)
+        return luaL_error(L, "globals have names, not %s keys", luaL_typename(L, 2));
+    const char *name = lua_tostring(L, 2);
+    return luaL_error(L, "assignment to the global '%s': use 'local %s'", name, name);
 }
 
 /* setmetatable without finalizers: they would run at any time, also outside the limits. */
@@ -234,25 +236,26 @@ void mr_sandbox_load(lua_State *L, const char *text, size_t len, const char *pat
 
 void mr_sandbox_cjson(lua_State *L)
 {
-    /* The real `require`, for this one name, from the system's directories only. */
+    /* The real `require`, for this one name, from the system's directories only. The library wants
+     * to put it among the globals: it gets a table of its own for that. */
     lua_pushboolean(L, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+    lua_pushglobaltable(L);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
     luaL_requiref(L, LUA_LOADLIBNAME, luaopen_package, 0);
+    lua_pushvalue(L, -3);
+    lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+    /* globals, own, package */
     lua_getfield(L, -1, "cpath");
     luaL_gsub(L, lua_tostring(L, -1), "./?.so", "");
     lua_setfield(L, -3, "cpath");
     lua_pushliteral(L, "");
     lua_setfield(L, -3, "path");
-    lua_pop(L, 1);
-    /* luaopen_package has put `require` among the globals: take it from there, leave nothing. */
-    lua_pushglobaltable(L);
-    lua_pushliteral(L, "require");
-    lua_rawget(L, -2);
-    lua_pushliteral(L, "require");
-    lua_pushnil(L);
-    lua_rawset(L, -4);
-    lua_remove(L, -2);
-    lua_remove(L, -2);
+    lua_getfield(L, -3, "require");
     lua_pushliteral(L, "cjson");
     lua_call(L, 1, 1);
+    lua_insert(L, -5);
+    lua_pop(L, 4);
 }

@@ -1,0 +1,42 @@
+/*
+ * json.h - JSON text to Lua values (simdjson behind it).
+ *
+ * Two steps, so that no longjmp crosses the parser: mr_json_parse knows no Lua; mr_json_push builds
+ * the value and may raise for memory only. Objects become tables, arrays tables with the array
+ * metatable (so that an empty one stays an array), null the light userdata NULL, which is
+ * cjson.null too. Integers are int64; what is written as a float stays one; of doubled names the
+ * last wins. At most 64 levels deep. One decoder a state, same thread.
+ */
+#ifndef MR_LUA_JSON_H
+#define MR_LUA_JSON_H
+
+#include "base/buf.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { MR_JSON_DEPTH_MAX = 64 };
+
+struct lua_State;
+struct mr_json;
+
+struct mr_json *mr_json_new(void);
+void mr_json_free(struct mr_json *json);
+
+/* Copies the text. False: MR_REJECT, class decode or utf8, with the position where it is known. */
+MR_MUSTCHECK bool mr_json_parse(struct mr_json *json, struct mr_bytes text, struct mr_error *err);
+
+/* Pushes what was parsed last. False (an integer beyond int64): pushes nothing. Inside the gate. */
+MR_MUSTCHECK bool mr_json_push(struct mr_json *json, struct lua_State *L, struct mr_error *err);
+
+/* The metatable of arrays; made on first use. */
+void mr_json_push_array_meta(struct lua_State *L);
+/* The table at `index` is an array: it has that metatable, or t[1] is not nil. */
+bool mr_json_is_array(struct lua_State *L, int index);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

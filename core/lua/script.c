@@ -1,0 +1,362 @@
+/*
+ * script.c - the contract of millrace/script.h: accept, key, project, finish, each one call through
+ * the gate.
+ *
+ * One worker thread. Owns the state below (script_state.h). The jobs run inside the gate and never
+ * raise for what a message or a script did wrong in C's eyes: they leave a verdict and an error.
+ * Must not know Kafka or Postgres. The message's table stays in the registry between the calls.
+ * Tests: the specs in tests/spec (through millrace.so), tests/unit/test_script.c.
+ */
+#include "lua/script_state.h"
+
+#include "base/text.h"
+#include "lua/placeholder.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char message_key = 'm';
+
+/* Texts that a script made go into logs, labels and Postgres: what is not UTF-8 becomes '?'. */
+static void clean(char *text)
+{
+    size_t len = strlen(text);
+    for (size_t at = 0; at < len;) {
+        size_t n = 1;
+        while (n <= 4 && at + n <= len && !mr_text_utf8_valid(text + at, n))
+            n++;
+        bool valid = n <= 4 && at + n <= len;
+        if (!valid)
+            text[at] = '?';
+        at += valid ? n : 1;
+    }
+}
+
+static void drop(struct mr_script_state *state, const char *reason)
+{
+    state->verdict = MR_VERDICT_DROP;
+    state->reason = reason;
+}
+
+static void reject(struct mr_script_state *state)
+{
+    state->verdict = MR_VERDICT_REJECT;
+}
+
+/* --- accept --- */
+
+static void run_filter(lua_State *L, struct mr_script_state *state, int msg)
+{
+    mr_script_push_function(L, MR_FN_FILTER);
+    lua_pushvalue(L, msg);
+    mr_context_push(L, &state->view);
+    lua_call(L, 2, LUA_MULTRET);
+    int n = lua_gettop(L) - msg;
+    if (n == 0) {
+        mr_error_reject(state->err, "script",
+                        "filter returned nothing; return true to keep the message, or false and "
+                        "the reason");
+        reject(state);
+        return;
+    }
+    if (lua_toboolean(L, msg + 1))
+        return;
+    const char *reason = "filter";
+    if (n > 1 && !lua_isnil(L, msg + 2)) {
+        if (lua_type(L, msg + 2) != LUA_TSTRING) {
+            mr_error_reject(state->err, "script",
+                            "filter: the reason is a %s; it is a short string",
+                            luaL_typename(L, msg + 2));
+            reject(state);
+            return;
+        }
+        snprintf(state->reason_text, sizeof state->reason_text, "%s", lua_tostring(L, msg + 2));
+        clean(state->reason_text);
+        reason = state->reason_text;
+    }
+    drop(state, reason);
+}
+
+static int job_accept(lua_State *L)
+{
+    struct mr_script_state *state = lua_touserdata(L, 1);
+    lua_settop(L, 0);
+    if (!mr_json_push(state->json, L, state->err) ||
+        (state->fields.n && !mr_fields_check(L, 1, &state->fields, state->err))) {
+        reject(state);
+        return 0;
+    }
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &message_key);
+    if (state->has[MR_FN_FILTER])
+        run_filter(L, state, 1);
+    return 0;
+}
+
+/* --- key --- */
+
+static int job_key(lua_State *L)
+{
+    struct mr_script_state *state = lua_touserdata(L, 1);
+    lua_settop(L, 0);
+    mr_script_push_function(L, MR_FN_KEY);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &message_key);
+    mr_context_push(L, &state->view);
+    lua_call(L, 2, 1);
+    if (!mr_keys_read(L, 1, state->options.lookup, &state->keys, state->err))
+        reject(state);
+    else if (state->keys.n == 0)
+        drop(state, "no_key");
+    return 0;
+}
+
+/* --- project, or map --- */
+
+/* A copy of one level: what the script changes in it does not change the record. */
+static void push_copy(lua_State *L, int record)
+{
+    lua_createtable(L, (int)lua_rawlen(L, record), 16);
+    lua_pushnil(L);
+    while (lua_next(L, record)) {
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, -4);
+    }
+    if (lua_getmetatable(L, record))
+        lua_setmetatable(L, -2);
+}
+
+/* Leaves the results of shape(record) or row(record), or the record itself if there is none. */
+static void push_result(lua_State *L, struct mr_script_state *state, enum mr_function function,
+                        int record, int results)
+{
+    if (!state->has[function]) {
+        lua_pushvalue(L, record);
+        for (int i = 1; i < results; i++)
+            lua_pushnil(L);
+        return;
+    }
+    mr_script_push_function(L, function);
+    push_copy(L, record);
+    mr_context_push(L, &state->view);
+    lua_call(L, 2, results);
+}
+
+static bool one_output(lua_State *L, struct mr_script_state *state, int record)
+{
+    struct mr_templates *templates = &state->templates;
+    struct mr_output output = {0};
+    size_t headers_from = mr_build_n_headers(&templates->build);
+    size_t fields_from = mr_build_n_fields(&templates->build);
+    int top = lua_gettop(L);
+    if (!lua_istable(L, record))
+        return mr_error_reject(
+            state->err, "script", "%s: a record is a table, got a %s in the list of records",
+            state->options.has_lookup ? "project" : "map", luaL_typename(L, record));
+    if (state->options.has_message) {
+        push_result(L, state, MR_FN_SHAPE, record, 3);
+        if (!mr_template_message(L, top + 1, top + 2, top + 3, templates, &output, state->err))
+            return false;
+        lua_settop(L, top);
+    }
+    if (templates->rows) {
+        push_result(L, state, MR_FN_ROW, record, 1);
+        if (!mr_template_row(L, top + 1, templates, &output, state->err))
+            return false;
+        lua_settop(L, top);
+    }
+    mr_build_output(&templates->build, output, headers_from, fields_from);
+    return true;
+}
+
+static bool all_outputs(lua_State *L, struct mr_script_state *state, int result)
+{
+    if (!mr_json_is_array(L, result))
+        return one_output(L, state, result);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, result);
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_rawgeti(L, result, i);
+        bool done = one_output(L, state, lua_gettop(L));
+        lua_pop(L, 1);
+        if (!done)
+            return false;
+    }
+    return true;
+}
+
+static int job_project(lua_State *L)
+{
+    struct mr_script_state *state = lua_touserdata(L, 1);
+    bool joined = state->options.has_lookup;
+    lua_settop(L, 0);
+    mr_script_push_function(L, joined ? MR_FN_PROJECT : MR_FN_MAP);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &message_key);
+    if (joined)
+        mr_placeholder_push_col(L);
+    mr_context_push(L, &state->view);
+    state->col_live = true;
+    lua_call(L, joined ? 3 : 2, 1);
+    state->col_live = false;
+    if (!joined && lua_isnil(L, 1)) {
+        drop(state, "no_output");
+        return 0;
+    }
+    if (!lua_istable(L, 1)) {
+        mr_error_reject(state->err, "script",
+                        "%s returned %s; expected the record (a table) or a list of records%s",
+                        joined ? "project" : "map",
+                        lua_isnil(L, 1) ? "nothing" : luaL_typename(L, 1),
+                        joined ? "; to drop a message use filter" : "");
+        reject(state);
+    } else if (!all_outputs(L, state, 1)) {
+        reject(state);
+    } else if (!state->templates.build.outputs.len) {
+        drop(state, "no_output");
+    }
+    return 0;
+}
+
+/* --- the contract --- */
+
+static struct mr_script_state *state_of(const struct mr_script *script)
+{
+    return (struct mr_script_state *)(uintptr_t)script;
+}
+
+/* Runs one job; makes a new state first if the last one was discarded. */
+static enum mr_verdict run(struct mr_script_state *state, int (*job)(lua_State *),
+                           const struct mr_context *ctx, const char **reason, struct mr_error *err)
+{
+    state->view.ctx = ctx;
+    state->verdict = MR_VERDICT_EMIT;
+    state->err = err;
+    if (!mr_host_call(state->host, job, state, err)) {
+        state->verdict = MR_VERDICT_REJECT;
+        state->col_live = false;
+        if (mr_host_spent(state->host)) {
+            mr_context_end(&state->view);
+            mr_host_free(state->host);
+            state->host = NULL;
+        }
+    }
+    if (state->verdict == MR_VERDICT_REJECT)
+        clean(err->msg);
+    if (state->verdict == MR_VERDICT_DROP)
+        *reason = state->reason;
+    return state->verdict;
+}
+
+static enum mr_verdict accept_record(struct mr_script *script, struct mr_record *rec,
+                                     struct mr_source *source, const struct mr_context *ctx,
+                                     const char **reason, struct mr_error *err)
+{
+    struct mr_script_state *state = state_of(script);
+    if (!rec->value.ptr) {
+        *reason = "tombstone";
+        return MR_VERDICT_DROP;
+    }
+    if (!state->host && !mr_script_load(state, err)) {
+        mr_error_context(err, "loading the script again after it was stopped");
+        return MR_VERDICT_STOP;
+    }
+    if (!mr_json_parse(state->json, rec->value, err))
+        return MR_VERDICT_REJECT;
+    state->view.rec = rec;
+    state->view.source = source;
+    state->view.headers_read = false;
+    return run(state, job_accept, ctx, reason, err);
+}
+
+static enum mr_verdict find_keys(struct mr_script *script, const struct mr_context *ctx,
+                                 const struct mr_bytes **keys, size_t *n, const char **reason,
+                                 struct mr_error *err)
+{
+    struct mr_script_state *state = state_of(script);
+    mr_assert(state->view.rec && state->options.lookup);
+    enum mr_verdict verdict = run(state, job_key, ctx, reason, err);
+    *keys = state->keys.list;
+    *n = verdict == MR_VERDICT_EMIT ? state->keys.n : 0;
+    return verdict;
+}
+
+static enum mr_verdict project(struct mr_script *script, const struct mr_context *ctx,
+                               const struct mr_template **out, const char **reason,
+                               struct mr_error *err)
+{
+    struct mr_script_state *state = state_of(script);
+    mr_assert(state->view.rec);
+    mr_build_reset(&state->templates.build);
+    enum mr_verdict verdict = run(state, job_project, ctx, reason, err);
+    *out = verdict == MR_VERDICT_EMIT ? mr_build_finish(&state->templates.build) : NULL;
+    return verdict;
+}
+
+static void finish(struct mr_script *script)
+{
+    mr_context_end(&state_of(script)->view);
+}
+
+static bool uses_lookup(const struct mr_script *script)
+{
+    return state_of(script)->options.has_lookup;
+}
+
+static const char *bundle_of(const struct mr_script *script)
+{
+    return mr_bundle_hash(state_of(script)->bundle);
+}
+
+static void close_script(struct mr_script *script)
+{
+    struct mr_script_state *state = state_of(script);
+    mr_context_end(&state->view);
+    mr_host_free(state->host);
+    mr_template_fini(&state->templates);
+    mr_build_fini(&state->library.build);
+    mr_buf_fini(&state->keys.bytes);
+    mr_fields_fini(&state->fields);
+    mr_json_free(state->json);
+    mr_bundle_free(state->bundle);
+    free(state);
+}
+
+static const struct mr_script_ops ops = {
+    .accept = accept_record,
+    .key = find_keys,
+    .project = project,
+    .finish = finish,
+    .uses_lookup = uses_lookup,
+    .bundle = bundle_of,
+    .close = close_script,
+};
+
+enum { OUTPUT_MAX_BYTES = 1024 * 1024 * 1024 }; /* positions in a template are 32 bits wide */
+
+bool mr_script_open(const struct mr_script_options *options, struct mr_script **out,
+                    struct mr_error *err)
+{
+    struct mr_script_state *state = mr_calloc(1, sizeof *state);
+    *out = NULL;
+    state->base.ops = &ops;
+    state->options = *options;
+    state->bundle = mr_bundle_new(options->path);
+    state->json = mr_json_new();
+    state->library.json = state->json;
+    size_t limit = options->output_limit_bytes;
+    if (!limit || limit > OUTPUT_MAX_BYTES)
+        limit = OUTPUT_MAX_BYTES;
+    state->library.build.limit_bytes = limit;
+    state->templates.build.limit_bytes = limit;
+    state->templates.scratch.limit_bytes = limit;
+    state->templates.rows = options->rows;
+    state->templates.bundle = options->bundle_header ? mr_bundle_hash(state->bundle) : NULL;
+    state->view.pipeline = options->pipeline;
+    if (!mr_script_load(state, err)) {
+        close_script(&state->base);
+        return false;
+    }
+    *out = &state->base;
+    return true;
+}

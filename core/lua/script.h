@@ -1,0 +1,35 @@
+/*
+ * script.h - opens a user's script; what it does then: millrace/script.h.
+ *
+ * Strings, schemas and vars are borrowed as long as the script is open. One thread opens, uses and
+ * closes it.
+ */
+#ifndef MR_LUA_SCRIPT_H
+#define MR_LUA_SCRIPT_H
+
+#include "base/tree.h"
+#include "millrace/script.h"
+
+struct mr_script_options {
+    const char *path;
+    bool has_lookup; /* then the script has key and project, else map */
+    const struct mr_lookup_schema
+        *lookup;                      /* NULL: not known yet (check without --connect), or none */
+    const struct mr_row_schema *rows; /* NULL: no feedback rows, or not known yet */
+    bool has_message;                 /* a sink for messages is there */
+    const char *const *topics;        /* of the sink; outputs go to the first */
+    size_t n_topics;
+    const struct mr_node *vars; /* NULL: none */
+    int64_t time_limit_ms;      /* of each call; 0: none */
+    size_t memory_limit_bytes;  /* of the state; 0: none */
+    size_t output_limit_bytes;  /* of what one message becomes before it is stamped; 0: 1 GB */
+    const char *pipeline;       /* for metrics and log lines */
+    bool bundle_header;         /* each message carries millrace-bundle */
+};
+
+/* Runs the file and checks what it returns. False: *err is MR_STOP, exit code 78, with file and
+ * line, and the nearest name where one is unknown. */
+MR_MUSTCHECK bool mr_script_open(const struct mr_script_options *options, struct mr_script **out,
+                                 struct mr_error *err);
+
+#endif
