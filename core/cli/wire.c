@@ -7,6 +7,7 @@
 #include "cli/wire.h"
 
 #include "base/progress.h"
+#include "cli/settings.h"
 #include "kafka/kafka.h"
 #include "lua/script.h"
 #include "postgres/postgres.h"
@@ -16,16 +17,10 @@
 
 enum { FLUSH_TIMEOUT_MS = 25000, CLAIM_TIMEOUT_MS = 1000 };
 
-/* A list of strings from a node that is one string or a list of them. Borrows the strings. */
-struct names {
-    const char **items;
-    size_t n;
-};
-
 struct lookup_wire {
     const struct mr_node *node;
     struct mr_postgres_lookup_options options;
-    struct names keys, columns;
+    struct mr_names keys, columns;
     struct mr_progress progress;
     bool loaded;
     struct mr_lookup *lookup;
@@ -36,7 +31,7 @@ struct pipeline_wire {
     const char *name, *group, *instance;
     struct mr_kafka_property *source_properties, *sink_properties;
     size_t n_source_properties, n_sink_properties;
-    struct names topics, sink_topics, row_columns;
+    struct mr_names topics, sink_topics, row_columns;
     int dead_topic;
     const char *dead_table;
     bool has_lookup;
@@ -50,33 +45,6 @@ struct mr_wiring {
     size_t n_lookups, n_pipelines;
     int64_t drain_timeout_ms;
 };
-
-static struct names names_of(const struct mr_node *node)
-{
-    struct names names = {0};
-    if (!node)
-        return names;
-    if (node->kind == MR_NODE_STRING) {
-        names.items = mr_calloc(1, sizeof *names.items);
-        names.items[names.n++] = node->text;
-        return names;
-    }
-    names.items = mr_calloc(node->n_children, sizeof *names.items);
-    for (const struct mr_node *c = node->children; c; c = c->next)
-        names.items[names.n++] = c->text;
-    return names;
-}
-
-static struct mr_kafka_property *properties_of(const struct mr_node *node, size_t *n)
-{
-    *n = 0;
-    if (!node)
-        return NULL;
-    struct mr_kafka_property *properties = mr_calloc(node->n_children, sizeof *properties);
-    for (const struct mr_node *c = node->children; c; c = c->next)
-        properties[(*n)++] = (struct mr_kafka_property){c->name, c->text, c->secret};
-    return properties;
-}
 
 /* --- what the workers open --------------------------------------------------------------------- */
 
@@ -197,8 +165,8 @@ static void wire_lookup(struct mr_wiring *wiring, struct lookup_wire *wire,
                         const struct mr_node *node)
 {
     wire->node = node;
-    wire->keys = names_of(mr_node_at(node, "key"));
-    wire->columns = names_of(mr_node_at(node, "columns"));
+    wire->keys = mr_settings_names(mr_node_at(node, "key"));
+    wire->columns = mr_settings_names(mr_node_at(node, "columns"));
     wire->options = (struct mr_postgres_lookup_options){
         .name = node->name,
         .dsn = mr_node_text(node, "dsn"),
@@ -246,23 +214,21 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
                           const struct mr_node *config, const struct mr_node *node)
 {
     const char *start = mr_node_text(node, "source.start");
-    const struct mr_node *sink_kafka = mr_node_at(node, "sinks.kafka.kafka");
     *wire = (struct pipeline_wire){
         .node = node,
         .name = node->name,
         .group = mr_node_text(node, "source.group"),
         .instance = mr_node_text(config, "instance"),
-        .topics = names_of(mr_node_at(node, "source.topics")),
-        .row_columns = names_of(mr_node_at(node, "sinks.postgres.columns")),
+        .topics = mr_settings_names(mr_node_at(node, "source.topics")),
+        .row_columns = mr_settings_names(mr_node_at(node, "sinks.postgres.columns")),
         .has_lookup = mr_node_text(node, "lookup") != NULL,
         .stop = mr_app_stop_flag(wiring->app),
     };
     wire_topics(wire);
     wire->source_properties =
-        properties_of(mr_node_at(node, "source.kafka"), &wire->n_source_properties);
-    /* A dead-letter topic without a Kafka sink is written through the source's cluster. */
-    wire->sink_properties = properties_of(
-        sink_kafka ? sink_kafka : mr_node_at(node, "source.kafka"), &wire->n_sink_properties);
+        mr_settings_properties(mr_node_at(node, "source.kafka"), &wire->n_source_properties);
+    wire->sink_properties =
+        mr_settings_properties(mr_settings_writer(node), &wire->n_sink_properties);
     struct mr_worker_options options = {
         .pipeline = wire->name,
         .factory =

@@ -1,0 +1,26 @@
+/*
+ * run.c - `millrace run`: the daemon.
+ *
+ * Main thread. Must not know how messages flow: daemon.c is the life of the process, wire.c puts the rooms together.
+ * Tests: tests/integration.
+ */
+#include "cli/cli.h"
+#include "cli/daemon.h"
+
+static bool abandoned;
+
+bool mr_cli_abandoned(void)
+{
+    return abandoned;
+}
+
+int mr_cli_run(const struct mr_cli_args *args)
+{
+    struct mr_node *config = NULL;
+    if (!mr_cli_load(args, &config))
+        return MR_EXIT_CONFIG;
+    int code = mr_daemon_run(config, &abandoned);
+    if (!abandoned)
+        mr_node_free(config);
+    return code;
+}
