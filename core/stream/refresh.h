@@ -23,7 +23,7 @@ struct mr_refresh_status {
     bool loaded, ended;
     int exit_code;      /* with ended: 0 after a stop */
     int64_t age_ms;     /* of the table in use */
-    char problem[512];  /* why the last load failed; empty if it did not */
+    char problem[1024];  /* why the last load failed; empty if it did not */
 };
 
 struct mr_refresh;

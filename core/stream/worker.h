@@ -42,7 +42,7 @@ struct mr_worker_status {
     bool well;    /* nothing is being waited for */
     bool ended;
     int exit_code;
-    char problem[512]; /* what it waits for or died of */
+    char problem[1024]; /* what it waits for or died of */
     size_t partitions;
 };
 
