@@ -1,0 +1,251 @@
+/*
+ * cli.c - from argv to a command: finds it, reads its options, runs it.
+ *
+ * Main thread. Owns the list of --set arguments while the command runs. Usage errors are one
+ * sentence on stderr and MR_EXIT_USAGE. Must not know what a command does. Tests:
+ * tests/spec/cli_spec.lua.
+ */
+#include "cli/cli.h"
+
+#include "base/text.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Which command takes which option. */
+enum {
+    TAKES_CONFIG = 1, /* -c, --set */
+    TAKES_JSON = 2,
+    TAKES_CONNECT = 4,
+    TAKES_INIT = 8, /* --print, --create-topics, --partitions, --replication */
+    TAKES_DOCS = 16,
+    TAKES_WORD = 32,
+    TAKES_ALL = 64 /* --help */
+};
+
+static const struct command {
+    const char *name;
+    int (*run)(const struct mr_cli_args *args);
+    int takes;
+} commands[] = {
+    {"run", mr_cli_run, TAKES_CONFIG},
+    {"check", mr_cli_check, TAKES_CONFIG | TAKES_JSON | TAKES_CONNECT},
+    {"init", mr_cli_init, TAKES_CONFIG | TAKES_INIT},
+    {"config", mr_cli_config, TAKES_CONFIG | TAKES_JSON | TAKES_DOCS},
+    {"version", mr_cli_version, TAKES_JSON},
+    {"help", mr_cli_help, TAKES_WORD},
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+enum {
+    OPT_SET = 256,
+    OPT_JSON,
+    OPT_CONNECT,
+    OPT_PRINT,
+    OPT_CREATE_TOPICS,
+    OPT_PARTITIONS,
+    OPT_REPLICATION,
+    OPT_DOCS
+};
+
+static const struct option_rule {
+    const char *name;
+    int has_arg, value, takes;
+} rules[] = {
+    {"config", required_argument, 'c', TAKES_CONFIG},
+    {"set", required_argument, OPT_SET, TAKES_CONFIG},
+    {"json", no_argument, OPT_JSON, TAKES_JSON},
+    {"connect", no_argument, OPT_CONNECT, TAKES_CONNECT},
+    {"print", no_argument, OPT_PRINT, TAKES_INIT},
+    {"create-topics", no_argument, OPT_CREATE_TOPICS, TAKES_INIT},
+    {"partitions", required_argument, OPT_PARTITIONS, TAKES_INIT},
+    {"replication", required_argument, OPT_REPLICATION, TAKES_INIT},
+    {"docs", no_argument, OPT_DOCS, TAKES_DOCS},
+    {"help", no_argument, 'h', TAKES_ALL},
+};
+enum { N_RULES = sizeof rules / sizeof *rules };
+
+const char *mr_cli_nearest_command(const char *word)
+{
+    const char *names[N_COMMANDS];
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        names[i] = commands[i].name;
+    return mr_text_nearest(word, names, N_COMMANDS);
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int no_command(const char *word)
+{
+    const char *near = mr_cli_nearest_command(word);
+    if (*word == '-')
+        fprintf(stderr, "millrace: expected a command before \"%s\", such as `millrace run`", word);
+    else
+        fprintf(stderr, "millrace: there is no command \"%s\"", word);
+    if (near)
+        fprintf(stderr, "; did you mean \"%s\"?", near);
+    fputs(" (millrace help)\n", stderr);
+    return MR_EXIT_USAGE;
+}
+
+/* The long options of one command, for getopt_long; ends with zeros. */
+static void options_of(const struct command *command, struct option options[N_RULES + 1])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < N_RULES; i++)
+        if (rules[i].takes & (command->takes | TAKES_ALL))
+            options[n++] = (struct option){rules[i].name, rules[i].has_arg, NULL, rules[i].value};
+    options[n] = (struct option){0};
+}
+
+/* `text`: the argument that getopt_long could not use. */
+static bool wrong_option(const struct command *command, const struct option *options,
+                         const char *text, int what)
+{
+    const char *names[N_RULES];
+    size_t n = 0;
+    for (; options[n].name; n++)
+        names[n] = options[n].name;
+    bool is_long = strncmp(text, "--", 2) == 0;
+    size_t len = strcspn(text, "=");
+    fprintf(stderr, "millrace %s: ", command->name);
+    if (what == ':') {
+        fprintf(stderr, "the option %.*s wants a value", (int)len, text);
+    } else {
+        char *name = mr_strndup(is_long ? text + 2 : "", is_long ? len - 2 : 0);
+        const char *near = is_long ? mr_text_nearest(name, names, n) : NULL;
+        bool exact = near && strcmp(near, name) == 0; /* --json=1 */
+        if (exact)
+            fprintf(stderr, "the option --%s takes no value", name);
+        else
+            fprintf(stderr, "there is no option %.*s", (int)len, text);
+        if (near && !exact)
+            fprintf(stderr, "; did you mean --%s?", near);
+        free(name);
+    }
+    fprintf(stderr, " (millrace help %s)\n", command->name);
+    return false;
+}
+
+static bool read_count(const struct command *command, const char *name, const char *text, int max,
+                       int *out)
+{
+    char *end;
+    long n = strtol(text, &end, 10);
+    if (end == text || *end || n < 1 || n > max) {
+        fprintf(stderr, "millrace %s: --%s: expected a number from 1 to %d, got \"%s\"\n",
+                command->name, name, max, text);
+        return false;
+    }
+    *out = (int)n;
+    return true;
+}
+
+static bool take_option(const struct command *command, int value, const char **sets,
+                        struct mr_cli_args *args, bool *help)
+{
+    switch (value) {
+    case 'c':
+        args->config = optarg;
+        return true;
+    case 'h':
+        *help = true;
+        return true;
+    case OPT_SET:
+        sets[args->n_sets++] = optarg;
+        return true;
+    case OPT_JSON:
+        args->json = true;
+        return true;
+    case OPT_CONNECT:
+        args->connect = true;
+        return true;
+    case OPT_PRINT:
+        args->print = true;
+        return true;
+    case OPT_CREATE_TOPICS:
+        args->create_topics = true;
+        return true;
+    case OPT_PARTITIONS:
+        return read_count(command, "partitions", optarg, 100000, &args->partitions);
+    case OPT_REPLICATION:
+        return read_count(command, "replication", optarg, 1000, &args->replication);
+    default:
+        args->docs = true;
+        return true;
+    }
+}
+
+/* argv[0] is the command. */
+static bool read_options(const struct command *command, int argc, char **argv, const char **sets,
+                         struct mr_cli_args *args, bool *help)
+{
+    struct option options[N_RULES + 1];
+    options_of(command, options);
+    const char *letters = command->takes & TAKES_CONFIG ? ":c:h" : ":h";
+    opterr = 0;
+    optind = 0;
+    for (;;) {
+        int before = optind ? optind : 1;
+        int value = getopt_long(argc, argv, letters, options, NULL);
+        if (value == -1)
+            break;
+        if (value == '?' || value == ':') {
+            const char *text = optind > before ? argv[optind - 1] : argv[before];
+            return wrong_option(command, options, text, value);
+        }
+        if (!take_option(command, value, sets, args, help))
+            return false;
+    }
+    if (optind < argc && command->takes & TAKES_WORD)
+        args->word = argv[optind++];
+    if (optind < argc) {
+        fprintf(stderr, "millrace %s: \"%s\" is one word too many (millrace help %s)\n",
+                command->name, argv[optind], command->name);
+        return false;
+    }
+    return true;
+}
+
+int mr_cli_main(int argc, char **argv)
+{
+    if (argc < 2) {
+        mr_cli_help_text(NULL, stderr);
+        return MR_EXIT_USAGE;
+    }
+    const char *word = argv[1];
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+        word = "help";
+    else if (strcmp(word, "--version") == 0)
+        word = "version";
+    const struct command *command = find_command(word);
+    if (!command)
+        return no_command(word);
+
+    int code = MR_EXIT_USAGE;
+    bool help = false;
+    const char **sets = mr_calloc((size_t)argc, sizeof *sets);
+    struct mr_cli_args args = {.config = "config.lua", .sets = sets};
+    if (!read_options(command, argc - 1, argv + 1, sets, &args, &help))
+        goto out;
+    if (help) {
+        mr_cli_help_text(command->name, stdout);
+        code = MR_EXIT_OK;
+    } else {
+        code = command->run(&args);
+    }
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fputs("millrace: the output could not be written\n", stderr);
+        code = code ? code : MR_EXIT_UNREACHABLE;
+    }
+out:
+    free(sets);
+    return code;
+}

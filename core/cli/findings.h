@@ -1,0 +1,31 @@
+/*
+ * findings.h - what `millrace check` finds, one by one: for people, or as JSON at the end.
+ *
+ * What is well goes to stdout, what is not to stderr, as it is found; with JSON everything goes to
+ * stdout. Main thread. Embedded: init / fini.
+ */
+#ifndef MR_CLI_FINDINGS_H
+#define MR_CLI_FINDINGS_H
+
+#include "base/buf.h"
+
+struct mr_findings {
+    bool json;
+    size_t n, n_errors;
+    int code;          /* how the process ends: MR_EXIT_CONFIG before any other */
+    struct mr_buf out; /* JSON so far */
+};
+
+void mr_findings_init(struct mr_findings *findings, bool json);
+void mr_findings_fini(struct mr_findings *findings);
+
+/* `where`: a path of the configuration, such as "pipelines.promo.script". */
+void mr_findings_ok(struct mr_findings *findings, const char *where, const char *text);
+void mr_findings_error(struct mr_findings *findings, const char *where, const struct mr_error *err);
+/* The errors of the configuration, as core/lua/config.h writes them. */
+void mr_findings_config(struct mr_findings *findings, const char *text);
+
+/* Prints the JSON, or the last line; returns the exit code. */
+int mr_findings_end(struct mr_findings *findings, const char *config);
+
+#endif

@@ -1,0 +1,143 @@
+/*
+ * help.c - `millrace help [command]` and --help: examples first, then the options.
+ *
+ * Main thread; pure text. Options that are described here are read in cli.c. Tests:
+ * tests/spec/cli_spec.lua, which runs each command's --help.
+ */
+#include "cli/cli.h"
+
+#include <string.h>
+
+static const char general[] =
+    "Examples\n"
+    "  millrace check                  is config.lua right, and the scripts it names?\n"
+    "  millrace init                   create the tables that Millrace needs\n"
+    "  millrace run                    the daemon, with config.lua from this directory\n"
+    "  millrace run -c /etc/millrace/config.lua --set log.level=debug\n"
+    "\n"
+    "Commands\n"
+    "  run      read messages, join, write: until SIGTERM\n"
+    "  check    look for errors in configuration and scripts; --connect asks Kafka and Postgres "
+    "too\n"
+    "  init     create what a pipeline needs in Postgres and Kafka, or print it\n"
+    "  config   print the configuration in force, defaults filled in\n"
+    "  version  print the version of Millrace and of its libraries\n"
+    "  help     print this, or more about one command: millrace help run\n"
+    "\n"
+    "Exit codes: 0 well, 64 wrong command line, 65 bad data, 69 Kafka or Postgres away,\n"
+    "70 a bug, 75 try again, 78 wrong configuration or script\n";
+
+#define COMMON                                                                                     \
+    "  -c, --config FILE   the configuration; config.lua unless given\n"                           \
+    "      --set PATH=VALUE  change one option, before anything is checked; may come again\n"      \
+    "  -h, --help          print this\n"
+
+static const struct {
+    const char *command, *text;
+} pages[] = {
+    {"run",
+     "Examples\n"
+     "  millrace run\n"
+     "  millrace run -c promo.lua --set pipelines.promo.workers=4\n"
+     "  millrace run --set 'pipelines.promo.source.kafka[\"fetch.min.bytes\"]=1'\n"
+     "\n"
+     "Runs the daemon: loads the lookups, joins the consumer groups, and works until SIGTERM or\n"
+     "SIGINT. It then finishes what is in hand, within drain_timeout, and exits 0; a second "
+     "signal\n"
+     "ends it at once, which is safe. A log line that begins `ready: ` says that all workers have\n"
+     "joined and all lookups are loaded.\n"
+     "\n"
+     "Options\n" COMMON},
+    {"check", "Examples\n"
+              "  millrace check\n"
+              "  millrace check --connect\n"
+              "  millrace check --json | jq '.findings[] | select(.ok | not)'\n"
+              "\n"
+              "Looks at the configuration and loads each script. With --connect also asks Kafka "
+              "for the topics,\n"
+              "Postgres for the tables and columns, and loads the scripts against the real "
+              "columns. All that is\n"
+              "wrong is told at once.\n"
+              "\n"
+              "Options\n"
+              "      --connect       reach Kafka and Postgres too; nothing is changed there\n"
+              "      --json          findings as JSON on stdout\n" COMMON},
+    {"init",
+     "Examples\n"
+     "  millrace init\n"
+     "  millrace init --print > millrace.sql\n"
+     "  millrace init --create-topics --partitions 12 --replication 3\n"
+     "\n"
+     "Creates Millrace's own tables (millrace_*) in the database of each Postgres sink. What is "
+     "there\n"
+     "already stays as it is: running it again does no harm. Other tables are never touched.\n"
+     "\n"
+     "Options\n"
+     "      --print         print the SQL instead of running it\n"
+     "      --create-topics create the topics that pipelines read and write, as far as missing\n"
+     "      --partitions N  of created topics; the broker's default unless given\n"
+     "      --replication N replicas of created topics; the broker's default unless "
+     "given\n" COMMON},
+    {"config",
+     "Examples\n"
+     "  millrace config\n"
+     "  millrace config --json | jq .pipelines.promo.workers\n"
+     "  millrace config --set log.level=debug > effective.lua\n"
+     "\n"
+     "Prints the configuration in force: environment and --set applied, defaults filled in and "
+     "marked.\n"
+     "Secrets are shown as ***. The output is Lua that can serve as a configuration.\n"
+     "\n"
+     "Options\n"
+     "      --json          as JSON\n"
+     "      --docs          print the page about all options (docs/CONFIG.md) instead\n" COMMON},
+    {"version", "Examples\n"
+                "  millrace version\n"
+                "  millrace version --json | jq -r .millrace\n"
+                "\n"
+                "Prints the version of Millrace and of the libraries that it was built with.\n"
+                "\n"
+                "Options\n"
+                "      --json          as JSON\n"
+                "  -h, --help          print this\n"},
+    {"help", "Examples\n"
+             "  millrace help\n"
+             "  millrace help run\n"
+             "\n"
+             "Prints what Millrace does, or what one command does.\n"},
+};
+
+static const char *page_of(const char *command)
+{
+    for (size_t i = 0; command && i < sizeof pages / sizeof *pages; i++)
+        if (strcmp(pages[i].command, command) == 0)
+            return pages[i].text;
+    return NULL;
+}
+
+void mr_cli_help_text(const char *command, FILE *out)
+{
+    const char *page = page_of(command);
+    if (page)
+        fprintf(out, "Usage: millrace %s%s\n\n%s", command,
+                strcmp(command, "help") == 0 ? " [COMMAND]" : " [OPTION]...", page);
+    else
+        fprintf(out,
+                "Usage: millrace COMMAND [OPTION]...\n\n"
+                "Millrace joins messages from Kafka with a table from Postgres, as a Lua script "
+                "says, and\n"
+                "writes one output per joined row to Kafka and to Postgres.\n\n%s",
+                general);
+}
+
+int mr_cli_help(const struct mr_cli_args *args)
+{
+    if (args->word && !page_of(args->word)) {
+        const char *near = mr_cli_nearest_command(args->word);
+        fprintf(stderr, "millrace help: there is no command \"%s\"", args->word);
+        fprintf(stderr, near ? "; did you mean \"%s\"?\n" : "\n", near);
+        return MR_EXIT_USAGE;
+    }
+    mr_cli_help_text(args->word, stdout);
+    return MR_EXIT_OK;
+}

@@ -1,0 +1,26 @@
+/*
+ * settings.h - parts of the configuration in the form in which the rooms want them.
+ *
+ * Arrays are allocated (free them), strings are borrowed from the tree. Any thread.
+ */
+#ifndef MR_CLI_SETTINGS_H
+#define MR_CLI_SETTINGS_H
+
+#include "base/tree.h"
+#include "kafka/kafka.h"
+
+struct mr_names {
+    const char **items; /* NULL if there are none */
+    size_t n;
+};
+
+/* The strings of a list; none for NULL. */
+struct mr_names mr_settings_names(const struct mr_node *list);
+
+/* The properties of a table; *n 0 and NULL for NULL. */
+struct mr_kafka_property *mr_settings_properties(const struct mr_node *table, size_t *n);
+
+/* The properties with which a pipeline writes: those of its Kafka sink, else of its source. */
+const struct mr_node *mr_settings_writer(const struct mr_node *pipeline);
+
+#endif
