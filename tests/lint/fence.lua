@@ -39,7 +39,7 @@ local third_party = {
   { "^lualib%.h$", set "lua" },
   { "^simdjson%.h$", set "lua" },
   { "^microhttpd%.h$", set "admin" },
-  { "^xxhash%.h$", set "lookup base" },
+  { "^xxhash%.h$", set "lookup base lua" },
   { "^lz4.*%.h$", set "postgres stream" },
 }
 
