@@ -41,6 +41,11 @@ void mr_lookup_free(struct mr_lookup *lookup)
     free(lookup);
 }
 
+const char *mr_lookup_name(const struct mr_lookup *lookup)
+{
+    return lookup->name;
+}
+
 void mr_lookup_swap(struct mr_lookup *lookup, struct mr_table *table)
 {
     atomic_fetch_add_explicit(&table->holders, 1, memory_order_relaxed);

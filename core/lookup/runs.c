@@ -197,7 +197,7 @@ static void write_row(struct posting_writer *writer, const uint8_t *row, size_t 
 {
     struct mr_pages *out = writer->out;
     uint8_t *at = mr_pages_reserve(out, len + 1 + VARINT_MAX), *from = at;
-    if (copies > 1) {
+    if (copies > 1 || !len) { /* a row without columns is nothing but its count */
         *at++ = CELL_COPIES;
         at = varint_write(at, copies);
     }

@@ -119,6 +119,7 @@ bool mr_span_next(struct mr_span *span, struct mr_row_ref *row);
 struct mr_lookup;
 struct mr_lookup *mr_lookup_new(const char *name);
 void mr_lookup_free(struct mr_lookup *lookup); /* no reader may hold it */
+const char *mr_lookup_name(const struct mr_lookup *lookup);
 /* Takes the table; the old one is freed when its last reader has released it. */
 void mr_lookup_swap(struct mr_lookup *lookup, struct mr_table *table);
 /* NULL before the first swap. */

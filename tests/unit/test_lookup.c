@@ -1,0 +1,871 @@
+/*
+ * test_lookup.c - tables against a naive model of them, their budgets, and swapping under readers:
+ * core/lookup.
+ *
+ * The model is a list of rows of values; it knows nothing of cells. MILLRACE_LOOKUP_ROWS sets the
+ * size of the budget test (default 400000).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/text.h"
+#include "millrace/lookup.h"
+#include "seed.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+
+enum { COLUMNS_MAX = 6, KEYS_ASKED_MAX = 6 };
+
+struct model_row {
+    struct mr_value values[COLUMNS_MAX];
+    uint64_t copies;
+    const struct model_row *shown; /* whose key is shown */
+};
+
+struct model {
+    struct mr_lookup_schema schema;
+    struct mr_lookup_column columns[COLUMNS_MAX];
+    bool distinct;
+    struct model_row *rows;
+    size_t n, null_keys;
+    struct mr_arena arena;
+};
+
+/* --- the model's own idea of values --- */
+
+static bool model_is_uuid(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        if (dash ? text[i] != '-' : !memchr("0123456789abcdef", text[i], 16))
+            return false;
+    }
+    return len == 36;
+}
+
+/* The form in which a value is expected back: canonical uuid text is a uuid. */
+static struct mr_value model_form(struct mr_value value)
+{
+    if (value.type != MR_TEXT || !model_is_uuid(value.bytes.ptr, value.bytes.len))
+        return value;
+    struct mr_value uuid = {.type = MR_UUID};
+    char plain[33];
+    size_t n = 0;
+    for (size_t i = 0; i < 36; i++)
+        if (value.bytes.ptr[i] != '-')
+            plain[n++] = value.bytes.ptr[i];
+    for (size_t i = 0; i < 16; i++) {
+        unsigned byte;
+        char pair[3] = {plain[2 * i], plain[2 * i + 1], 0};
+        sscanf(pair, "%2x", &byte);
+        uuid.uuid[i] = (uint8_t)byte;
+    }
+    return uuid;
+}
+
+static int sign(int64_t a, int64_t b)
+{
+    return (a > b) - (a < b);
+}
+
+static int compare_values(const struct mr_value *a, const struct mr_value *b)
+{
+    if (a->type != b->type) { /* the documented order of kinds in a posting */
+        static const int rank[] = {
+            [MR_NULL] = 0, [MR_BOOL] = 1, [MR_INT] = 2,       [MR_FLOAT] = 3, [MR_NUMERIC] = 4,
+            [MR_UUID] = 5, [MR_TEXT] = 6, [MR_TIMESTAMP] = 7, [MR_DATE] = 8,  [MR_JSON] = 9};
+        return sign(rank[a->type], rank[b->type]);
+    }
+    int order;
+    switch (a->type) {
+    case MR_NULL:
+        return 0;
+    case MR_BOOL:
+        return sign(a->b, b->b);
+    case MR_FLOAT:
+        if (isnan(a->f) || isnan(b->f))
+            return sign(isnan(a->f), isnan(b->f));
+        if (a->f == b->f)
+            return sign(!signbit(a->f), !signbit(b->f));
+        return a->f < b->f ? -1 : 1;
+    case MR_UUID:
+        return memcmp(a->uuid, b->uuid, 16);
+    case MR_NUMERIC:
+    case MR_TEXT:
+    case MR_JSON:
+        order = memcmp(a->bytes.ptr, b->bytes.ptr,
+                       a->bytes.len < b->bytes.len ? a->bytes.len : b->bytes.len);
+        return order ? order : sign((int64_t)a->bytes.len, (int64_t)b->bytes.len);
+    default:
+        return sign(a->i, b->i);
+    }
+}
+
+static size_t compare_from, compare_to; /* qsort has no argument for them */
+
+static int compare_model_rows(const void *a, const void *b)
+{
+    const struct model_row *x = a, *y = b;
+    int order = 0;
+    for (size_t i = compare_from; i < compare_to && !order; i++)
+        order = compare_values(&x->values[i], &y->values[i]);
+    return order;
+}
+
+/* --- random data --- */
+
+static struct mr_value random_text(struct model *model, struct seed *seed, uint64_t variety)
+{
+    char text[400];
+    size_t len;
+    uint64_t which = seed_below(seed, variety);
+    switch (seed_below(seed, 6)) {
+    case 0:
+    case 1: /* a uuid, with digits that differ early or late */
+        len = (size_t)snprintf(text, sizeof text, "%08x-0000-4000-8000-%012x",
+                               (unsigned)(which & 7) * 0x11111111u, (unsigned)which);
+        break;
+    case 2: /* not canonical */
+        len = (size_t)snprintf(text, sizeof text, "%08X-0000-4000-8000-ABCDEFABCDEF",
+                               (unsigned)which);
+        break;
+    case 3: /* a long common beginning */
+        len = (size_t)snprintf(text, sizeof text, "subscriber-%06u", (unsigned)which);
+        break;
+    case 4:
+        len = which % 7;
+        memset(text, 'a' + (int)(which % 3), len);
+        break;
+    default:
+        len = which % 300;
+        memset(text, 'x', len);
+        if (len)
+            text[len - 1] = '"';
+    }
+    return (struct mr_value){.type = MR_TEXT,
+                             .bytes = {mr_arena_copy(&model->arena, text, len), len}};
+}
+
+static struct mr_value random_digits(struct model *model, struct seed *seed, uint64_t variety)
+{
+    char text[40];
+    static const char *const forms[] = {"%d", "%d.0", "%d.50", "-%d.25"};
+    size_t len = (size_t)snprintf(text, sizeof text, forms[seed_below(seed, 4)],
+                                  (int)seed_below(seed, variety) + 1);
+    return (struct mr_value){.type = MR_NUMERIC,
+                             .bytes = {mr_arena_copy(&model->arena, text, len), len}};
+}
+
+static struct mr_value random_value(struct model *model, struct seed *seed, enum mr_type type,
+                                    uint64_t variety)
+{
+    struct mr_value value = {.type = type};
+    int64_t small = (int64_t)seed_below(seed, variety) - (int64_t)(variety / 2);
+    if (seed_below(seed, 16) == 0)
+        return (struct mr_value){.type = MR_NULL};
+    switch (type) {
+    case MR_BOOL:
+        value.b = seed_below(seed, 2);
+        break;
+    case MR_INT:
+    case MR_TIMESTAMP:
+        value.i = seed_below(seed, 3) ? small : small * 0x123456789ab;
+        break;
+    case MR_DATE:
+        value.i = small;
+        break;
+    case MR_FLOAT:
+        value.f = seed_below(seed, 9)   ? (double)small / 4
+                  : seed_below(seed, 2) ? -0.0
+                                        : (double)NAN;
+        break;
+    case MR_NUMERIC:
+        return random_digits(model, seed, variety);
+    case MR_UUID:
+        memset(value.uuid, (int)(small & 255), 16);
+        value.uuid[15] = (uint8_t)(small >> 8);
+        break;
+    default:
+        value = random_text(model, seed, variety);
+        value.type = type;
+    }
+    return value;
+}
+
+static void random_schema(struct model *model, struct seed *seed)
+{
+    static const enum mr_type key_types[] = {MR_TEXT,    MR_TEXT, MR_UUID, MR_INT,      MR_FLOAT,
+                                             MR_NUMERIC, MR_BOOL, MR_DATE, MR_TIMESTAMP};
+    static const char *const names[COLUMNS_MAX] = {"a", "b", "c", "d", "e", "f"};
+    size_t n_keys = 1 + seed_below(seed, 2);
+    size_t n_columns = n_keys + seed_below(seed, COLUMNS_MAX - n_keys + 1);
+    for (size_t i = 0; i < n_columns; i++) {
+        enum mr_type type = i < n_keys            ? key_types[seed_below(seed, 9)]
+                            : seed_below(seed, 2) ? MR_TEXT
+                                                  : (enum mr_type)(1 + seed_below(seed, MR_JSON));
+        model->columns[i] = (struct mr_lookup_column){names[i], type, mr_type_name(type)};
+    }
+    model->schema = (struct mr_lookup_schema){"model", model->columns, n_keys, n_columns};
+    model->distinct = seed_below(seed, 2);
+}
+
+/* What stands for a key column's value: Postgres calls 12.50 and 12.5 equal. */
+static struct mr_value key_form(struct model *model, struct mr_value value)
+{
+    if (value.type == MR_FLOAT && value.f == 0)
+        value.f = 0;
+    if (value.type == MR_NUMERIC) {
+        char *copy = mr_arena_copy(&model->arena, value.bytes.ptr, value.bytes.len);
+        size_t len = value.bytes.len;
+        if (memchr(copy, '.', len)) {
+            while (copy[len - 1] == '0')
+                len--;
+            len -= copy[len - 1] == '.';
+        }
+        value.bytes = (struct mr_bytes){copy, len};
+    }
+    return model_form(value);
+}
+
+static struct mr_table *build_random(struct model *model, struct seed *seed, size_t n)
+{
+    struct mr_error err;
+    struct mr_table *table = NULL;
+    size_t n_keys = model->schema.n_keys;
+    uint64_t keys = 1 + seed_below(seed, 20), variety = 1 + seed_below(seed, 2 * n + 1);
+    struct mr_table_builder *builder = mr_table_builder_new(&model->schema, model->distinct, 0);
+    model->rows = mr_calloc(n, sizeof *model->rows);
+    model->n = model->null_keys = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct model_row *row = &model->rows[model->n];
+        bool again = model->n && seed_below(seed, 5) == 0;
+        if (again)
+            *row = model->rows[seed_below(seed, model->n)];
+        bool null_key = false;
+        for (size_t c = 0; c < model->schema.n_columns && !again; c++)
+            row->values[c] =
+                random_value(model, seed, model->columns[c].type, c < n_keys ? keys : variety);
+        for (size_t c = 0; c < n_keys; c++)
+            null_key = null_key || row->values[c].type == MR_NULL;
+        assert_true(mr_table_builder_add(builder, row->values, &err));
+        for (size_t c = 0; c < model->schema.n_columns; c++)
+            row->values[c] =
+                c < n_keys ? key_form(model, row->values[c]) : model_form(row->values[c]);
+        model->null_keys += null_key;
+        model->n += !null_key;
+    }
+    assert_true(mr_table_builder_finish(builder, &table, &err));
+    return table;
+}
+
+/* --- comparing --- */
+
+/* The rows that the model gives for a list of keys (rows of the model whose keys are asked for). */
+static size_t ask_model(const struct model *model, const struct model_row *const *asked,
+                        size_t n_asked, const struct mr_value *cursor, struct model_row *found)
+{
+    size_t n = 0, kept = 0, n_keys = model->schema.n_keys, n_columns = model->schema.n_columns;
+    for (size_t k = 0; k < n_asked; k++) {
+        size_t from = n, to = n;
+        for (size_t i = 0; i < model->n; i++) {
+            compare_from = 0, compare_to = n_keys;
+            if (compare_model_rows(asked[k], &model->rows[i]) != 0)
+                continue;
+            found[n] = model->rows[i];
+            found[n].copies = 1;
+            found[n++].shown = asked[k];
+        }
+        compare_from = n_keys, compare_to = n_columns;
+        qsort(found + from, n - from, sizeof *found, compare_model_rows);
+        for (size_t i = from; i < n; i++) {
+            if (i > from && compare_model_rows(&found[to - 1], &found[i]) == 0)
+                found[to - 1].copies++;
+            else
+                found[to++] = found[i];
+        }
+        n = to;
+    }
+    /* Stable merge of the keys' rows: an insertion sort keeps the order of the list among equals.
+     */
+    for (size_t i = 1; i < n; i++) {
+        struct model_row moving = found[i];
+        size_t at = i;
+        for (; at && compare_model_rows(&found[at - 1], &moving) > 0; at--)
+            found[at] = found[at - 1];
+        found[at] = moving;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (cursor &&
+            (n_columns == n_keys || compare_values(&found[i].values[n_keys], cursor) <= 0))
+            continue;
+        if (model->distinct && kept && compare_model_rows(&found[kept - 1], &found[i]) == 0)
+            continue;
+        found[kept++] = found[i];
+    }
+    return kept;
+}
+
+static void assert_cells(const uint8_t *cells, const struct mr_value *values, size_t n)
+{
+    struct mr_value value;
+    for (size_t i = 0; i < n; i++) {
+        cells = mr_cell_read(cells, &value);
+        assert_int_equal(compare_values(&value, &values[i]), 0);
+    }
+}
+
+static void assert_span(const struct model *model, struct mr_span *span,
+                        const struct model_row *found, size_t n)
+{
+    size_t n_keys = model->schema.n_keys, n_cells = model->schema.n_columns - n_keys;
+    struct mr_row_ref row;
+    for (size_t i = 0; i < n; i++) {
+        assert_true(mr_span_next(span, &row));
+        assert_cells(row.key, found[i].shown->values, n_keys);
+        assert_cells(row.cells, found[i].values + n_keys, n_cells);
+        assert_int_equal(row.copies, model->distinct ? 1 : found[i].copies);
+        bool new_row_key = i == 0 || (n_cells && compare_values(&found[i - 1].values[n_keys],
+                                                                &found[i].values[n_keys]) != 0);
+        assert_int_equal(row.new_row_key, new_row_key);
+    }
+    assert_false(mr_span_next(span, &row));
+    assert_false(mr_span_next(span, &row));
+}
+
+/* Asks for random keys: from the start, and after the row key of every row. */
+static void compare_questions(struct model *model, const struct mr_table *table, struct seed *seed)
+{
+    const struct model_row *asked[KEYS_ASKED_MAX];
+    struct mr_buf packed[KEYS_ASKED_MAX] = {0};
+    struct mr_bytes keys[KEYS_ASKED_MAX];
+    struct mr_error err;
+    struct mr_span *span = mr_span_new();
+    struct model_row *found = mr_calloc(KEYS_ASKED_MAX * model->n + 1, sizeof *found);
+    struct model_row *all = mr_calloc(KEYS_ASKED_MAX * model->n + 1, sizeof *all);
+    struct mr_buf cursor = {0};
+    size_t n_asked = 0, wanted = 1 + seed_below(seed, KEYS_ASKED_MAX);
+    for (size_t tries = 0; n_asked < wanted && tries < 20 && model->n; tries++) {
+        const struct model_row *row = &model->rows[seed_below(seed, model->n)];
+        bool repeated = false;
+        compare_from = 0, compare_to = model->schema.n_keys;
+        for (size_t i = 0; i < n_asked; i++)
+            repeated = repeated || compare_model_rows(asked[i], row) == 0;
+        if (!repeated)
+            asked[n_asked++] = row;
+    }
+    for (size_t i = 0; i < n_asked; i++) {
+        assert_true(mr_lookup_key(&model->schema, asked[i]->values, &packed[i], &err));
+        keys[i] = (struct mr_bytes){packed[i].ptr, packed[i].len};
+        assert_int_equal(mr_cells_count(keys[i]), model->schema.n_keys);
+    }
+    size_t n = ask_model(model, asked, n_asked, NULL, all);
+    assert_int_equal(mr_span_open(span, table, keys, n_asked, (struct mr_bytes){0}), n_asked);
+    assert_span(model, span, all, n);
+    for (size_t i = 0; i < n && model->schema.n_columns > model->schema.n_keys; i += 1 + n / 40) {
+        const struct mr_value *at = &all[i].values[model->schema.n_keys];
+        size_t left = ask_model(model, asked, n_asked, at, found);
+        mr_buf_reset(&cursor);
+        mr_cell_put(&cursor, at);
+        mr_span_open(span, table, keys, n_asked, (struct mr_bytes){cursor.ptr, cursor.len});
+        assert_span(model, span, found, left);
+    }
+    for (size_t i = 0; i < KEYS_ASKED_MAX; i++)
+        mr_buf_fini(&packed[i]);
+    mr_buf_fini(&cursor);
+    mr_span_free(span);
+    free(found);
+    free(all);
+}
+
+static void assert_stats(const struct model *model, const struct mr_table *table, size_t n)
+{
+    struct mr_table_stats stats = mr_table_stats(table);
+    size_t n_keys = model->schema.n_keys, keys = 0, rows = 0;
+    struct model_row *sorted = mr_calloc(model->n + 1, sizeof *sorted);
+    memcpy(sorted, model->rows, model->n * sizeof *sorted);
+    compare_from = 0, compare_to = model->schema.n_columns;
+    qsort(sorted, model->n, sizeof *sorted, compare_model_rows);
+    for (size_t i = 0; i < model->n; i++)
+        rows += i == 0 || compare_model_rows(&sorted[i - 1], &sorted[i]) != 0;
+    compare_to = n_keys;
+    for (size_t i = 0; i < model->n; i++)
+        keys += i == 0 || compare_model_rows(&sorted[i - 1], &sorted[i]) != 0;
+    assert_int_equal(stats.rows_read, n);
+    assert_int_equal(stats.null_keys, model->null_keys);
+    assert_int_equal(stats.rows, rows);
+    assert_int_equal(stats.keys, keys);
+    assert_true(stats.bytes > 0);
+    free(sorted);
+}
+
+static void compare_random_table(struct seed *seed, size_t n, int questions)
+{
+    struct model model = {0};
+    mr_arena_init(&model.arena);
+    random_schema(&model, seed);
+    struct mr_table *table = build_random(&model, seed, n);
+    assert_stats(&model, table, n);
+    assert_true(mr_lookup_schema_equal(mr_table_schema(table), &model.schema));
+    for (int i = 0; i < questions; i++)
+        compare_questions(&model, table, seed);
+    mr_table_free(table);
+    free(model.rows);
+    mr_arena_fini(&model.arena);
+}
+
+static void tables_answer_as_the_model_does(void **state)
+{
+    (void)state;
+    struct seed seed = seed_start("tables_answer_as_the_model_does");
+    for (int i = 0; i < 150; i++)
+        compare_random_table(&seed, seed_below(&seed, 400), 6);
+    compare_random_table(&seed, 3000, 3);
+}
+
+/* --- many rows: several runs a partition, one giant posting --- */
+
+static struct mr_lookup_column pair_columns[] = {{"restaurant_id", MR_TEXT, "character varying"},
+                                                 {"client_id", MR_TEXT, "character varying"}};
+static const struct mr_lookup_schema pair_schema = {"subscribers", pair_columns, 1, 2};
+
+static struct mr_value uuid_text(char text[37], uint64_t high, uint64_t low)
+{
+    uint8_t uuid[16];
+    memcpy(uuid, &high, 8);
+    memcpy(uuid + 8, &low, 8);
+    mr_text_uuid_format(uuid, text);
+    return (struct mr_value){.type = MR_TEXT, .bytes = {text, 36}};
+}
+
+static uint64_t mix(uint64_t value)
+{
+    struct seed seed = {value};
+    return seed_next(&seed);
+}
+
+static struct mr_bytes pair_key(struct mr_buf *out, uint64_t which)
+{
+    char text[37];
+    struct mr_error err;
+    struct mr_value value = uuid_text(text, mix(which), which);
+    mr_buf_reset(out);
+    assert_true(mr_lookup_key(&pair_schema, &value, out, &err));
+    return (struct mr_bytes){out->ptr, out->len};
+}
+
+static void a_giant_posting_is_sorted_and_whole(void **state)
+{
+    (void)state;
+    enum { GIANT = 700000, DOUBLES = 1000 };
+    struct mr_error err;
+    struct mr_table *table = NULL;
+    struct mr_buf key = {0};
+    struct mr_row_ref row;
+    char texts[2][40];
+    uint64_t sum = 0, expected = 0, n = 0, doubles = 0;
+    struct mr_table_builder *builder = mr_table_builder_new(&pair_schema, false, 0);
+    for (uint64_t i = 0; i < GIANT + DOUBLES; i++) {
+        uint64_t client = mix(i % GIANT);
+        struct mr_value values[] = {uuid_text(texts[0], mix(7), 7), {.type = MR_TEXT}};
+        /* Some are texts with a common beginning, which no prefix tells apart. */
+        if (client % 4)
+            values[1] = uuid_text(texts[1], client, i % GIANT);
+        else
+            values[1].bytes = (struct mr_bytes){
+                texts[1], (size_t)snprintf(texts[1], 40, "client-number-%020" PRIu64, client)};
+        assert_true(mr_table_builder_add(builder, values, &err));
+        expected += i < GIANT ? client : 0;
+    }
+    assert_true(mr_table_builder_finish(builder, &table, &err));
+    assert_int_equal(mr_table_stats(table).rows, GIANT);
+    struct mr_span *span = mr_span_new();
+    struct mr_bytes bytes = pair_key(&key, 7);
+    assert_int_equal(mr_span_open(span, table, &bytes, 1, (struct mr_bytes){0}), 1);
+    for (const uint8_t *last = NULL; mr_span_next(span, &row); last = row.cells, n++) {
+        struct mr_value value;
+        uint64_t client;
+        assert_true(!last || mr_cell_compare(last, row.cells) < 0);
+        assert_true(row.new_row_key);
+        mr_cell_read(row.cells, &value);
+        if (value.type == MR_UUID)
+            memcpy(&client, value.uuid, 8);
+        else
+            client = strtoull(value.bytes.ptr + strlen("client-number-"), NULL, 10);
+        sum += client;
+        doubles += row.copies == 2;
+    }
+    assert_int_equal(n, GIANT);
+    assert_int_equal(doubles, DOUBLES);
+    assert_true(sum == expected);
+    mr_span_free(span);
+    mr_buf_fini(&key);
+    mr_table_free(table);
+}
+
+/* --- keys as scripts give them --- */
+
+static struct mr_value text_of(const char *text)
+{
+    return (struct mr_value){.type = MR_TEXT, .bytes = mr_bytes_of(text)};
+}
+
+static bool finds(enum mr_type type, const char *type_name, struct mr_value held,
+                  struct mr_value asked, struct mr_error *err)
+{
+    struct mr_lookup_column columns[] = {{"k", type, type_name}};
+    struct mr_lookup_schema schema = {"one", columns, 1, 1};
+    struct mr_table_builder *builder = mr_table_builder_new(&schema, true, 0);
+    struct mr_table *table = NULL;
+    struct mr_posting posting;
+    struct mr_buf key = {0};
+    *err = (struct mr_error){0};
+    assert_true(mr_table_builder_add(builder, &held, err));
+    assert_true(mr_table_builder_finish(builder, &table, err));
+    bool found = mr_lookup_key(&schema, &asked, &key, err) &&
+                 mr_table_find(table, (struct mr_bytes){key.ptr, key.len}, &posting);
+    if (err->action)
+        assert_int_equal(key.len, 0);
+    mr_buf_fini(&key);
+    mr_table_free(table);
+    return found;
+}
+
+#define INT(v)     ((struct mr_value){.type = MR_INT, .i = (v)})
+#define FLOAT(v)   ((struct mr_value){.type = MR_FLOAT, .f = (v)})
+#define NUMERIC(v) ((struct mr_value){.type = MR_NUMERIC, .bytes = mr_bytes_of(v)})
+
+static void scripts_find_keys_in_any_equal_form(void **state)
+{
+    (void)state;
+    struct mr_error err;
+    struct mr_value uuid = {.type = MR_UUID, .uuid = {0xab, 1}};
+    static const char low[] = "ab010000-0000-0000-0000-000000000000";
+    static const char high[] = "AB010000-0000-0000-0000-000000000000";
+    assert_true(finds(MR_UUID, "uuid", uuid, text_of(low), &err));
+    assert_true(finds(MR_UUID, "uuid", uuid, text_of(high), &err));
+    assert_true(finds(MR_TEXT, "text", text_of(low), text_of(low), &err));
+    assert_false(finds(MR_TEXT, "text", text_of(low), text_of(high), &err)); /* byte for byte */
+    assert_false(finds(MR_TEXT, "text", text_of(high), text_of(low), &err));
+    assert_true(finds(MR_TEXT, "text", text_of(high), text_of(high), &err));
+    assert_true(finds(MR_INT, "bigint", INT(-5), FLOAT(-5.0), &err));
+    assert_true(finds(MR_FLOAT, "double precision", FLOAT(3), INT(3), &err));
+    assert_true(finds(MR_FLOAT, "double precision", FLOAT(-0.0), FLOAT(0.0), &err));
+    assert_true(finds(MR_NUMERIC, "numeric", NUMERIC("12.50"), FLOAT(12.5), &err));
+    assert_true(finds(MR_NUMERIC, "numeric", NUMERIC("12.50"), text_of("12.5"), &err));
+    assert_true(finds(MR_NUMERIC, "numeric", NUMERIC("1000"), INT(1000), &err));
+    assert_true(finds(MR_NUMERIC, "numeric", NUMERIC("1000"), text_of("1e3"), &err));
+    assert_true(finds(MR_NUMERIC, "numeric", NUMERIC("0.00"), INT(0), &err));
+    assert_true(finds(MR_NUMERIC, "numeric", NUMERIC("-0.00125"), text_of("-1.250e-3"), &err));
+    assert_true(finds(MR_NUMERIC, "numeric", NUMERIC("100000000000000000000"), FLOAT(1e20), &err));
+    assert_true(finds(MR_DATE, "date", ((struct mr_value){.type = MR_DATE, .i = 9822}),
+                      text_of("2026-11-22"), &err));
+    struct mr_value at = {.type = MR_TIMESTAMP, .i = 848683878250000};
+    static const char tz[] = "timestamp with time zone";
+    assert_true(finds(MR_TIMESTAMP, tz, at, text_of("2026-11-22T17:31:18.25Z"), &err));
+    assert_true(finds(MR_TIMESTAMP, tz, at, text_of("2026-11-22 18:31:18.250+01:00"), &err));
+    assert_true(finds(MR_JSON, "jsonb",
+                      ((struct mr_value){.type = MR_JSON, .bytes = mr_bytes_of("[1]")}),
+                      text_of("[1]"), &err));
+    /* Matches nothing, and is no error: the column could hold such a text. */
+    assert_false(finds(MR_TEXT, "text", text_of("5"), INT(5), &err));
+    assert_int_equal(err.action, 0);
+    assert_false(finds(MR_INT, "integer", INT(0), (struct mr_value){.type = MR_NULL}, &err));
+    assert_int_equal(err.action, 0);
+}
+
+static void keys_that_can_never_match_are_refused(void **state)
+{
+    (void)state;
+    struct mr_error err;
+    struct mr_value uuid = {.type = MR_UUID}, at = {.type = MR_TIMESTAMP}, day = {.type = MR_DATE};
+    const struct {
+        struct mr_value held, asked;
+        const char *type_name;
+    } cases[] = {
+        {uuid, text_of("not-a-uuid"), "uuid"},
+        {uuid, INT(1), "uuid"},
+        {INT(1), text_of("1"), "integer"},
+        {INT(1), FLOAT(1.5), "integer"},
+        {INT(1), FLOAT(1e300), "integer"},
+        {INT(1), FLOAT(NAN), "integer"},
+        {INT(1), (struct mr_value){.type = MR_BOOL, .b = true}, "integer"},
+        {NUMERIC("1"), text_of("one"), "numeric"},
+        {NUMERIC("1"), text_of(""), "numeric"},
+        {NUMERIC("1"), text_of("."), "numeric"},
+        {NUMERIC("1"), text_of("1e"), "numeric"},
+        {NUMERIC("1"), text_of("1e99999"), "numeric"},
+        {NUMERIC("1"), FLOAT(INFINITY), "numeric"},
+        {day, text_of("2026-02-29"), "date"},
+        {day, text_of("2026-11-22T00:00:00Z"), "date"},
+        {at, text_of("2026-11-22"), "timestamp with time zone"},
+        {at, text_of("2026-11-22T24:00:00Z"), "timestamp with time zone"},
+        {at, text_of("2026-11-22T10:00:00"), "timestamp with time zone"},
+        {at, INT(5), "timestamp with time zone"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_false(
+            finds(cases[i].held.type, cases[i].type_name, cases[i].held, cases[i].asked, &err));
+        assert_int_equal(err.action, MR_REJECT);
+        assert_string_equal(err.class_, "schema");
+        assert_non_null(strstr(err.msg, cases[i].type_name));
+        assert_non_null(strstr(err.msg, "lookup one"));
+    }
+}
+
+static void unknown_keys_and_empty_tables_find_nothing(void **state)
+{
+    (void)state;
+    struct mr_error err;
+    struct mr_table *table = NULL;
+    struct mr_buf key = {0};
+    struct mr_row_ref row;
+    struct mr_bytes bytes = pair_key(&key, 1);
+    struct mr_span *span = mr_span_new();
+    assert_true(mr_table_builder_finish(mr_table_builder_new(&pair_schema, true, 0), &table, &err));
+    assert_int_equal(mr_span_open(span, table, &bytes, 1, (struct mr_bytes){0}), 0);
+    assert_false(mr_span_next(span, &row));
+    assert_int_equal(mr_span_open(span, table, NULL, 0, (struct mr_bytes){0}), 0);
+    assert_false(mr_span_next(span, &row));
+    mr_table_free(table);
+    mr_span_free(span);
+    mr_buf_fini(&key);
+}
+
+/* --- budgets --- */
+
+static size_t status_bytes(const char *name)
+{
+    char line[256];
+    size_t kb = 0;
+    FILE *status = fopen("/proc/self/status", "r");
+    assert_non_null(status);
+    while (fgets(line, sizeof line, status))
+        if (strncmp(line, name, strlen(name)) == 0)
+            kb = strtoull(line + strlen(name), NULL, 10);
+    fclose(status);
+    return kb * 1024;
+}
+
+static void reset_peak(void)
+{
+    FILE *refs = fopen("/proc/self/clear_refs", "w");
+    assert_non_null(refs);
+    fputs("5", refs);
+    fclose(refs);
+}
+
+static void measure(uint64_t n, uint64_t rows_a_key, double budget)
+{
+    struct mr_error err;
+    struct mr_table *table = NULL;
+    char texts[2][37];
+    uint64_t n_keys = n / rows_a_key ? n / rows_a_key : 1;
+    struct seed seed = {n};
+    size_t before = status_bytes("VmRSS:");
+    reset_peak();
+    struct mr_table_builder *builder = mr_table_builder_new(&pair_schema, true, 0);
+    int64_t building_us = 0, started = mr_clock_mono_us();
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t key = seed_below(&seed, n_keys);
+        struct mr_value values[] = {uuid_text(texts[0], mix(key), key),
+                                    uuid_text(texts[1], mix(i), i)};
+        assert_true(mr_table_builder_add(builder, values, &err));
+    }
+    building_us = mr_clock_mono_us() - started;
+    started = mr_clock_mono_us();
+    assert_true(mr_table_builder_finish(builder, &table, &err));
+    int64_t finish_us = mr_clock_mono_us() - started;
+    started = mr_clock_mono_us();
+    seed = (struct seed){n};
+    for (uint64_t i = 0; i < n; i++) { /* what making the input costs */
+        uint64_t key = seed_below(&seed, n_keys);
+        uuid_text(texts[0], mix(key), key);
+        uuid_text(texts[1], mix(i), i);
+        __asm__ volatile("" : : "r"(texts) : "memory");
+    }
+    building_us -= mr_clock_mono_us() - started;
+    double rows = (double)n, bytes = (double)mr_table_stats(table).bytes;
+    double rss = (double)status_bytes("VmRSS:") - (double)before;
+    double peak = (double)status_bytes("VmHWM:") - (double)before;
+
+    struct mr_span *span = mr_span_new();
+    struct mr_buf key = {0};
+    struct mr_row_ref row;
+    uint64_t given = 0;
+    started = mr_clock_mono_us();
+    for (uint64_t i = 0; i < n_keys; i++) {
+        struct mr_bytes asked = pair_key(&key, i);
+        if (mr_span_open(span, table, &asked, 1, (struct mr_bytes){0}))
+            while (mr_span_next(span, &row))
+                given++;
+    }
+    int64_t reading_us = mr_clock_mono_us() - started;
+    assert_int_equal(given, n);
+    print_message(
+        "%" PRIu64 " rows, %" PRIu64 " a key: %.2f bytes a row held (%.2f resident), peak "
+        "%.2f times the table, add %.0f ns + finish %.0f ns a row, read %.1f ns a row\n",
+        n, rows_a_key, bytes / rows, rss / rows, peak / bytes, 1e3 * (double)building_us / rows,
+        1e3 * (double)finish_us / rows, 1e3 * (double)reading_us / rows);
+    assert_true(bytes / rows <= budget);
+    if (!SANITIZED) { /* sanitizers keep shadows of their own */
+        assert_true(rss / rows <= budget);
+        assert_true(peak / bytes <= 1.3);
+    }
+    mr_buf_fini(&key);
+    mr_span_free(span);
+    mr_table_free(table);
+    if (!SANITIZED)
+        assert_true(status_bytes("VmRSS:") < before + (1 << 20)); /* given back */
+}
+
+static void memory_stays_in_its_budget(void **state)
+{
+    (void)state;
+    const char *given = getenv("MILLRACE_LOOKUP_ROWS");
+    uint64_t n = given ? strtoull(given, NULL, 10) : 400000;
+    measure(n, 100, 20);
+    measure(n, 10, 26);
+    measure(n, n, 20);
+}
+
+static void max_bytes_is_never_exceeded(void **state)
+{
+    (void)state;
+    enum { LIMIT = 4 << 20 };
+    struct mr_error err = {0};
+    char texts[2][37];
+    struct mr_table_builder *builder = mr_table_builder_new(&pair_schema, true, LIMIT);
+    size_t before = status_bytes("VmRSS:");
+    uint64_t i = 0;
+    for (bool room = true; room; i++) {
+        struct mr_value values[] = {uuid_text(texts[0], mix(i / 10), i / 10),
+                                    uuid_text(texts[1], mix(i), i)};
+        room = mr_table_builder_add(builder, values, &err);
+    }
+    assert_int_equal(err.action, MR_STOP);
+    assert_int_equal(err.code, MR_EXIT_CONFIG);
+    assert_non_null(strstr(err.msg, "subscribers"));
+    assert_non_null(strstr(err.msg, "max_bytes"));
+    assert_in_range(i, LIMIT / 30, LIMIT / 18);
+    if (!SANITIZED) /* two pages of each kind in each partition may be begun */
+        assert_true(status_bytes("VmRSS:") < before + LIMIT + 64 * 6 * 4096);
+    mr_table_builder_free(builder);
+}
+
+/* --- swapping under readers --- */
+
+enum { VERSIONS = 300, READERS = 3, ROWS_A_VERSION = 50 };
+
+struct swapping {
+    struct mr_lookup *lookup;
+    atomic_bool over;
+    atomic_uint wrong;
+    atomic_uint_fast64_t reads;
+};
+
+static struct mr_table *versioned_table(int64_t version)
+{
+    static struct mr_lookup_column columns[] = {
+        {"k", MR_INT, "integer"}, {"v", MR_INT, "bigint"}, {"w", MR_INT, "bigint"}};
+    struct mr_lookup_schema schema = {"versions", columns, 1, 3};
+    struct mr_table_builder *builder = mr_table_builder_new(&schema, true, 0);
+    struct mr_table *table = NULL;
+    struct mr_error err;
+    for (int64_t i = 0; i < ROWS_A_VERSION; i++) {
+        struct mr_value values[] = {INT(1), INT(i), INT(version)};
+        if (!mr_table_builder_add(builder, values, &err))
+            abort();
+    }
+    if (!mr_table_builder_finish(builder, &table, &err))
+        abort();
+    return table;
+}
+
+static void *read_versions(void *arg)
+{
+    struct swapping *swapping = arg;
+    struct mr_span *span = mr_span_new();
+    struct mr_buf key = {0};
+    struct mr_row_ref row;
+    struct mr_value one = INT(1), value;
+    int64_t newest = 0;
+    mr_cell_put(&key, &one);
+    struct mr_bytes bytes = {key.ptr, key.len};
+    while (!atomic_load(&swapping->over)) {
+        const struct mr_table *table = mr_lookup_acquire(swapping->lookup);
+        int64_t version = -1, n = 0;
+        mr_span_open(span, table, &bytes, 1, (struct mr_bytes){0});
+        for (; mr_span_next(span, &row); n++) {
+            mr_cell_read(mr_cell_skip(row.cells), &value);
+            if (value.i != version && version >= 0)
+                atomic_fetch_add(&swapping->wrong, 1);
+            version = value.i;
+        }
+        if (n != ROWS_A_VERSION || version < newest) /* never back to an older one */
+            atomic_fetch_add(&swapping->wrong, 1);
+        newest = version;
+        mr_lookup_release(swapping->lookup, table);
+        atomic_fetch_add(&swapping->reads, 1);
+    }
+    mr_buf_fini(&key);
+    mr_span_free(span);
+    return NULL;
+}
+
+static void readers_keep_the_table_they_acquired(void **state)
+{
+    (void)state;
+    struct swapping swapping = {.lookup = mr_lookup_new("versions")};
+    pthread_t readers[READERS];
+    assert_null(mr_lookup_acquire(swapping.lookup));
+    assert_string_equal(mr_lookup_name(swapping.lookup), "versions");
+    mr_lookup_swap(swapping.lookup, versioned_table(0));
+    for (int i = 0; i < READERS; i++)
+        assert_int_equal(pthread_create(&readers[i], NULL, read_versions, &swapping), 0);
+    for (int64_t version = 1; version <= VERSIONS; version++) {
+        uint64_t reads = atomic_load(&swapping.reads);
+        mr_lookup_swap(swapping.lookup, versioned_table(version));
+        while (atomic_load(&swapping.reads) < reads + (version % 4 == 0))
+            usleep(50); /* poll */
+    }
+    atomic_store(&swapping.over, true);
+    for (int i = 0; i < READERS; i++)
+        pthread_join(readers[i], NULL);
+    assert_int_equal(atomic_load(&swapping.wrong), 0);
+    /* A table outlives its place as the current one for as long as somebody reads it. */
+    const struct mr_table *held = mr_lookup_acquire(swapping.lookup);
+    mr_lookup_swap(swapping.lookup, versioned_table(VERSIONS + 1));
+    assert_int_equal(mr_table_stats(held).rows, ROWS_A_VERSION);
+    mr_lookup_release(swapping.lookup, held);
+    mr_lookup_free(swapping.lookup);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_stays_in_its_budget), /* first: malloc has not grown yet */
+        cmocka_unit_test(max_bytes_is_never_exceeded),
+        cmocka_unit_test(tables_answer_as_the_model_does),
+        cmocka_unit_test(a_giant_posting_is_sorted_and_whole),
+        cmocka_unit_test(scripts_find_keys_in_any_equal_form),
+        cmocka_unit_test(keys_that_can_never_match_are_refused),
+        cmocka_unit_test(unknown_keys_and_empty_tables_find_nothing),
+        cmocka_unit_test(readers_keep_the_table_they_acquired),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
