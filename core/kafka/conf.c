@@ -12,11 +12,13 @@
 #include "base/log.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <unistd.h>
 
 enum { FOR_SOURCE = 1, FOR_SINK = 2, FOR_BOTH = 3, MAX_PROPERTIES = 512 };
 
@@ -254,6 +256,23 @@ static bool apply(rd_kafka_conf_t *conf, enum mr_kafka_role role,
     return security_makes_sense(conf, mechanism_given, err);
 }
 
+/* librdkafka names the file only in a line of its log. "probe" is its word for looking in the usual
+ * places. */
+static bool files_readable(const rd_kafka_conf_t *conf, struct mr_error *err)
+{
+    static const char *const names[] = {"ssl.ca.location", "ssl.certificate.location",
+                                        "ssl.key.location", "ssl.keystore.location",
+                                        "ssl.crl.location"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[1024];
+        mr_kafka_conf_get(conf, names[i], path, sizeof path);
+        if (path[0] && strcmp(path, "probe") != 0 && access(path, R_OK) != 0)
+            return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG, "\"%s\" = \"%s\": %s", names[i], path,
+                                strerror(errno));
+    }
+    return true;
+}
+
 bool mr_kafka_properties_check(const struct mr_kafka_property *properties, size_t n, bool for_sink,
                                struct mr_error *err)
 {
@@ -266,6 +285,7 @@ bool mr_kafka_properties_check(const struct mr_kafka_property *properties, size_
             return false;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     bool ok = apply(conf, for_sink ? MR_KAFKA_SINK : MR_KAFKA_SOURCE, properties, n, err);
+    ok = ok && files_readable(conf, err);
     char brokers[8];
     mr_kafka_conf_get(conf, "bootstrap.servers", brokers, sizeof brokers);
     if (ok && !brokers[0])

@@ -77,17 +77,16 @@ bool mr_kafka_contact_take(struct mr_kafka_contact *contact, struct mr_error *er
     return true;
 }
 
-static bool refused(const struct mr_kafka_contact *contact, const char *what, const char *topic,
-                    const char *detail, struct mr_error *err)
+static bool refused(const struct mr_kafka_contact *contact, const char *topic, const char *detail,
+                    struct mr_error *err)
 {
-    const char *who = contact->principal[0] ? contact->principal : "an anonymous client";
-    bool user = contact->principal[0] != '\0';
+    const char *user = contact->principal;
     return mr_error_set(err, contact->connected ? MR_RETRY : MR_STOP, MR_EXIT_CONFIG,
-                        "Kafka at %s gives %s%s%s no right to %s%s%s: %s; have the ACLs of this "
+                        "Kafka at %s gives %s%s%s no right to %s%s: %s; have the ACLs of this "
                         "principal checked",
-                        contact->brokers, user ? "user \"" : "", who, user ? "\"" : "",
-                        topic ? "topic " : "what was asked", topic ? topic : "", what ? what : "",
-                        detail);
+                        contact->brokers, user[0] ? "user \"" : "",
+                        user[0] ? user : "an anonymous client", user[0] ? "\"" : "",
+                        topic ? "topic " : "what was asked", topic ? topic : "", detail);
 }
 
 static bool login_failed(const struct mr_kafka_contact *contact, const char *detail,
@@ -129,7 +128,7 @@ bool mr_kafka_contact_fail(const struct mr_kafka_contact *contact, rd_kafka_resp
     case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
-        return refused(contact, NULL, topic, detail, err);
+        return refused(contact, topic, detail, err);
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
@@ -172,7 +171,12 @@ void mr_kafka_log(const rd_kafka_t *rk, int level, const char *facility, const c
                          : level <= 4 ? MR_WARN
                          : level <= 6 ? MR_INFO
                                       : MR_DEBUG;
-    if (mr_log_enabled(ours))
-        mr_log_every(&gate, ours, "librdkafka %s: %s: %s", rk ? rd_kafka_name(rk) : "", facility,
-                     text);
+    /* About brokers older than 0.11 (and the mock): said at every request for metadata. */
+    if (strcmp(facility, "AUTOCREATE") == 0)
+        ours = MR_DEBUG;
+    const char *client = rk ? rd_kafka_name(rk) : "";
+    if (ours == MR_DEBUG) /* asked for: all of it */
+        mr_log(ours, "librdkafka %s: %s: %s", client, facility, text);
+    else if (mr_log_enabled(ours))
+        mr_log_every(&gate, ours, "librdkafka %s: %s: %s", client, facility, text);
 }
