@@ -147,28 +147,40 @@ static bool read_one(struct reader *reader, int index)
 
 static int compare(const void *a, const void *b)
 {
-    const struct mr_bytes *x = a, *y = b;
+    const struct mr_bytes *x = *(const struct mr_bytes *const *)a;
+    const struct mr_bytes *y = *(const struct mr_bytes *const *)b;
     size_t n = x->len < y->len ? x->len : y->len;
     int order = memcmp(x->ptr, y->ptr, n);
-    return order ? order : (x->len > y->len) - (x->len < y->len);
+    if (order == 0)
+        order = (x->len > y->len) - (x->len < y->len);
+    return order ? order : (x > y) - (x < y);
 }
 
-/* Sets the pointers; sorts; keeps each key once. */
+/* Sets the pointers; keeps the first of equal keys, in the script's order. */
 static void settle(struct mr_keys *keys)
 {
     const char *at = keys->bytes.ptr;
+    struct mr_bytes *sorted[MR_KEYS_MAX];
     for (size_t i = 0; i < keys->n; i++) {
         keys->list[i].ptr = at;
         at += keys->list[i].len;
+        sorted[i] = &keys->list[i];
     }
     if (keys->n < 2)
         return;
-    qsort(keys->list, keys->n, sizeof *keys->list, compare);
-    size_t kept = 1;
-    for (size_t i = 1; i < keys->n; i++)
-        if (compare(&keys->list[kept - 1], &keys->list[i]) != 0)
-            keys->list[kept++] = keys->list[i];
-    keys->n = kept;
+    qsort(sorted, keys->n, sizeof *sorted, compare);
+    const struct mr_bytes *kept = sorted[0];
+    for (size_t i = 1; i < keys->n; i++) {
+        if (kept->len == sorted[i]->len && memcmp(kept->ptr, sorted[i]->ptr, kept->len) == 0)
+            sorted[i]->ptr = NULL; /* an equal one stands before it */
+        else
+            kept = sorted[i];
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < keys->n; i++)
+        if (keys->list[i].ptr)
+            keys->list[n++] = keys->list[i];
+    keys->n = n;
 }
 
 bool mr_keys_read(lua_State *L, int index, const struct mr_lookup_schema *schema,

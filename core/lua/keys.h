@@ -15,7 +15,7 @@ enum { MR_KEYS_MAX = 1024 }; /* of one message */
 
 struct mr_keys {
     struct mr_buf bytes;
-    struct mr_bytes list[MR_KEYS_MAX]; /* sorted, each once */
+    struct mr_bytes list[MR_KEYS_MAX]; /* in the script's order, each once */
     size_t n;
 };
 
