@@ -346,15 +346,11 @@ function walker:absent(name, spec, at, path)
     self:error(at.key, path, "required: %s", first_sentence(option.doc))
     return nil
   end
-  local value, fallback = nil, { key = at.key, value = at.value }
-  if spec.type == "table" and not option.optional then
-    value = {}
-  else
-    value = option.default
-    if path == "instance" then value = self.instance end
-  end
+  local value = option.default
+  if path == "instance" then value = self.instance end
+  if spec.type == "table" and not option.optional then value = {} end
   if value == nil then return nil end
-  local node = self:read(name, value, spec, fallback, path)
+  local node = self:read(name, value, spec, { key = at.key, value = at.value }, path)
   if node then mark_default(node) end
   return node
 end

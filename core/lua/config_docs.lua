@@ -14,9 +14,9 @@ This page is made by `millrace config --docs > docs/CONFIG.md` from the option t
 
 | in the file | meaning |
 |---|---|
-| `env("NAME")`, `env("NAME", default)` | An environment variable. Empty counts as unset; unset without a default is an error. |
-| `secret "env:NAME"` | A secret from the environment. Secrets print as `***` and cannot be joined with other text. |
-| `secret "file:PATH"` | A secret from a file that neither group nor others may read. Relative to config.lua. The newline at the end is left out. |
+| `env("NAME")`, `env("NAME", default)` | An environment variable. Empty is unset; without a default an error. |
+| `secret "env:NAME"` | A secret from the environment. It prints as `***` and cannot be joined with other text. |
+| `secret "file:PATH"` | A secret from a file that neither group nor others may read, without the newline at its end. |
 | `secret "cred:NAME"` | A systemd credential: the file NAME in `$CREDENTIALS_DIRECTORY`. |
 
 | type | written |
@@ -27,6 +27,8 @@ This page is made by `millrace config --docs > docs/CONFIG.md` from the option t
 | properties | `{ ["bootstrap.servers"] = "localhost:9092" }` |
 
 Numbers and booleans may be written as text, since `env` gives text: `workers = env("WORKERS", 4)`.
+
+Paths of files are relative to config.lua.
 
 On the command line `--set pipelines.promo.workers=4` changes one value before anything is checked. Names with dots
 stand in brackets, `--set 'pipelines.promo.source.kafka["fetch.min.bytes"]=1'`, lists as in Lua,

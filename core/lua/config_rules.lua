@@ -80,7 +80,8 @@ end
 local function has_sink(errors, pipeline, path)
   local sinks = at(pipeline, "sinks")
   if sinks and not next(sinks.written) then
-    errors:add(sinks.at.key, path .. ".sinks", "expected `kafka`, `postgres` or both: this pipeline would write nothing")
+    errors:add(sinks.at.key, path .. ".sinks",
+      "expected `kafka`, `postgres` or both: this pipeline would write nothing")
   end
 end
 

@@ -16,8 +16,10 @@ local function split_path(text)
   while true do
     local first, last, key = text:find("^([%a_][%w_%-]*)", at)
     if not first then
-      local quote
-      first, last, quote, key = text:find("^%[(['\"])(.-)%1%]", at)
+      first, last, key = text:find('^%["(.-)"%]', at)
+    end
+    if not first then
+      first, last, key = text:find("^%['(.-)'%]", at)
       if not first then
         first, last, key = text:find("^%[(%d+)%]", at)
         key = tonumber(key)

@@ -43,12 +43,8 @@ local function quoted_end(text, at)
 end
 
 local function number_end(text, at)
-  local _, stop = text:find("^0[xX][%x%.]*", at)
-  local exponent = "^[pP][+-]?%d+"
-  if not stop then
-    _, stop = text:find("^[%d%.]+", at)
-    exponent = "^[eE][+-]?%d+"
-  end
+  local stop, exponent = select(2, text:find("^0[xX][%x%.]*", at)), "^[pP][+-]?%d+"
+  if not stop then stop, exponent = select(2, text:find("^[%d%.]+", at)), "^[eE][+-]?%d+" end
   local _, with_exponent = text:find(exponent, stop + 1)
   return with_exponent or stop
 end
@@ -68,7 +64,7 @@ local function token_at(text, at)
   local stop = c == "[" and long_bracket_end(text, at)
   if stop then return "string", stop end
   if c == '"' or c == "'" then return "string", quoted_end(text, at) end
-  _, stop = text:find("^[%a_][%w_]*", at)
+  stop = select(2, text:find("^[%a_][%w_]*", at))
   if stop then return KEYWORD[text:sub(at, stop)] and "keyword" or "name", stop end
   if text:find("^%.?%d", at) then return "number", number_end(text, at) end
   return "operator", at + #operator_at(text, at) - 1

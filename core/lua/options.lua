@@ -22,8 +22,6 @@
 
 local NAME = "^[%a_][%w_%-]*$"
 local NAME_TEXT = "a name of letters, digits, '_' and '-' that does not begin with a digit"
-local TOPIC = "^[%w%._%-]+$"
-local TOPIC_TEXT = "a topic name of letters, digits, '.', '_' and '-'"
 
 return {
   { path = "instance", type = "string", reloadable = false,
@@ -39,7 +37,8 @@ return {
     reloadable = false, doc = "`auto` is text on a terminal and JSON lines otherwise." },
 
   { path = "admin", type = "table", doc = "The port for health checks and metrics." },
-  { path = "admin.listen", type = "string", format = "listen", may_be_empty = true, default = "127.0.0.1:9469", reloadable = false,
+  { path = "admin.listen", type = "string", format = "listen", may_be_empty = true,
+    default = "127.0.0.1:9469", reloadable = false,
     doc = "Address and port of `/livez`, `/readyz` and `/metrics`. `\"off\"` or an empty string: no port. "
       .. "An IPv6 address stands in brackets: `\"[::1]:9469\"`." },
 
@@ -53,10 +52,12 @@ return {
     doc = "The table or view, with its schema if it is not in `public`: `\"shop.subscribers\"`." },
   { path = "lookups.*.key", type = "list", one = true, required = true, min_items = 1, format = "column",
     reloadable = false,
-    doc = "The column, or the list of columns, by which a message finds its rows. Rows with a NULL there are left out." },
+    doc = "The column, or the list of columns, by which a message finds its rows. Rows with a NULL there "
+      .. "are left out." },
   { path = "lookups.*.columns", type = "list", one = true, min_items = 1, format = "column", reloadable = false,
     default_text = "all columns",
-    doc = "The columns that scripts see as `col.<name>`. Few columns make a small table; the key columns are there as well." },
+    doc = "The columns that scripts see as `col.<name>`. Few columns make a small table; the key "
+      .. "columns are there as well." },
   { path = "lookups.*.refresh", type = "refresh", default = "auto", reloadable = false,
     doc = "How the table follows Postgres: `\"reload 60s\"` reads it again at that interval, beside the old one, and "
       .. "swaps. `\"auto\"` is the best way that there is, today `\"reload 60s\"`. The interval is at least `1s`." },
@@ -69,7 +70,8 @@ return {
   { path = "lookups.*.max_staleness", type = "duration",
     later = "a bound on staleness comes with the change feeds of a later release" },
   { path = "lookups.*.on_stale", type = "string",
-    later = "what happens to a stale table comes with the change feeds of a later release; until then the old table serves" },
+    later = "what happens to a stale table comes with the change feeds of a later release; "
+      .. "until then the old table serves" },
   { path = "lookups.*.consistency", type = "string",
     later = "strict consistency comes with the change feeds of a later release" },
 
@@ -113,11 +115,13 @@ return {
   { path = "pipelines.*.limits.time", type = "duration", default = "1s", min = "1ms", max = "10m",
     reloadable = true, doc = "Time of one call. Past it: dead letter (`script_timeout`), and a fresh Lua state." },
   { path = "pipelines.*.limits.memory", type = "size", default = "64MB", min = "1MB", max = "64GB",
-    reloadable = true, doc = "Memory of a worker's Lua state. Past it: dead letter (`script_memory`), and a fresh state." },
+    reloadable = true,
+    doc = "Memory of a worker's Lua state. Past it: dead letter (`script_memory`), and a fresh state." },
   { path = "pipelines.*.limits.output", type = "size", default = "16MB", min = "1KB", max = "1GB",
     reloadable = true, doc = "Bytes that `map` or `project` may make of one message, before rows are filled in." },
 
-  { path = "pipelines.*.unit", type = "table", doc = "How much is committed at once. A unit closes at the first bound." },
+  { path = "pipelines.*.unit", type = "table",
+    doc = "How much is committed at once. A unit closes at the first bound." },
   { path = "pipelines.*.unit.outputs", type = "integer", default = 20000, min = 1, max = 1000000,
     reloadable = true, doc = "Outputs in a unit." },
   { path = "pipelines.*.unit.bytes", type = "size", default = "8MB", min = "64KB", max = "256MB",
@@ -151,7 +155,8 @@ return {
       .. "which is exact in Postgres and may double messages in Kafka after a crash" },
     doc = "`at_least_once`: rows and the position in the topic are one Postgres transaction, so Postgres is exact; "
       .. "after a crash messages may come twice in Kafka." },
-  { path = "pipelines.*.dead_letters", type = "table", doc = "Where messages go that cannot be processed. One of the two:" },
+  { path = "pipelines.*.dead_letters", type = "table",
+    doc = "Where messages go that cannot be processed. One of the two:" },
   { path = "pipelines.*.dead_letters.table", type = "string", format = "relation", reloadable = false,
     default_text = "`\"millrace_dead\"` with a Postgres sink and no `topic`",
     doc = "A table that `millrace init` creates, in the database of the Postgres sink." },
@@ -162,5 +167,6 @@ return {
   { path = "reload", type = "table", later = "reloading comes with a later release; until then restart" },
   { path = "audit", type = "table", later = "`millrace audit` comes with a later release" },
   { path = "pipelines.*.audit", type = "table", later = "`millrace audit` comes with a later release" },
-  { path = "pipelines.*.hold", type = "table", later = "holding campaigns until they start comes with a later release" },
+  { path = "pipelines.*.hold", type = "table",
+    later = "holding campaigns until they start comes with a later release" },
 }
