@@ -1,8 +1,8 @@
 /*
  * text.c - JSON strings and numbers, uuids, UTF-8, nearest names.
  *
- * Pure; any thread; owns nothing. The escape and uuid functions are on the path of each row: they copy in
- * runs. Must not know where the text goes. Tests: tests/unit/test_base.c.
+ * Pure; any thread; owns nothing. The escape and uuid functions are on the path of each row: they
+ * copy in runs. Must not know where the text goes. Tests: tests/unit/test_base.c.
  */
 #include "base/text.h"
 
@@ -96,7 +96,10 @@ bool mr_text_utf8_valid(const char *bytes, size_t len)
             p++;
             continue;
         }
-        int more = c >= 0xc2 && c <= 0xdf ? 1 : (c & 0xf0) == 0xe0 ? 2 : c >= 0xf0 && c <= 0xf4 ? 3 : 0;
+        int more = c >= 0xc2 && c <= 0xdf   ? 1
+                   : (c & 0xf0) == 0xe0     ? 2
+                   : c >= 0xf0 && c <= 0xf4 ? 3
+                                            : 0;
         if (!more || end - p <= more)
             return false;
         unsigned char second = p[1];
@@ -111,56 +114,52 @@ bool mr_text_utf8_valid(const char *bytes, size_t len)
     return true;
 }
 
-static int hex_digit(unsigned char c, bool upper_too)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (upper_too && c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
+/* Digits as 0x10 | value, 0 for what is none: the tables keep random digits from being
+ * mispredicted. */
+#define HEX_DIGITS                                                                                 \
+    ['0'] = 0x10, ['1'] = 0x11, ['2'] = 0x12, ['3'] = 0x13, ['4'] = 0x14, ['5'] = 0x15,            \
+    ['6'] = 0x16, ['7'] = 0x17, ['8'] = 0x18, ['9'] = 0x19, ['a'] = 0x1a, ['b'] = 0x1b,            \
+    ['c'] = 0x1c, ['d'] = 0x1d, ['e'] = 0x1e, ['f'] = 0x1f
+static const uint8_t hex_lower[256] = {HEX_DIGITS};
+static const uint8_t hex_any[256] = {
+    HEX_DIGITS, ['A'] = 0x1a, ['B'] = 0x1b, ['C'] = 0x1c, ['D'] = 0x1d, ['E'] = 0x1e, ['F'] = 0x1f};
+#undef HEX_DIGITS
 
-static bool parse_uuid(const char *text, size_t len, uint8_t uuid[16], bool upper_too)
+/* Where the two digits of each byte stand. */
+static const uint8_t uuid_places[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
+
+static bool parse_uuid(const char *text, size_t len, uint8_t uuid[16], const uint8_t digits[256])
 {
-    if (len != 36)
+    if (len != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-')
         return false;
-    size_t at = 0;
+    const unsigned char *at = (const unsigned char *)text;
+    unsigned all = 0x10;
     for (int i = 0; i < 16; i++) {
-        if (at == 8 || at == 13 || at == 18 || at == 23)
-            if (text[at++] != '-')
-                return false;
-        int high = hex_digit((unsigned char)text[at], upper_too);
-        int low = hex_digit((unsigned char)text[at + 1], upper_too);
-        if (high < 0 || low < 0)
-            return false;
-        uuid[i] = (uint8_t)(high << 4 | low);
-        at += 2;
+        unsigned high = digits[at[uuid_places[i]]], low = digits[at[uuid_places[i] + 1]];
+        all &= high & low;
+        uuid[i] = (uint8_t)(high << 4 | (low & 15));
     }
-    return true;
+    return all != 0;
 }
 
 bool mr_text_uuid_parse(const char *text, size_t len, uint8_t uuid[16])
 {
-    return parse_uuid(text, len, uuid, false);
+    return parse_uuid(text, len, uuid, hex_lower);
 }
 
 bool mr_text_uuid_parse_any(const char *text, size_t len, uint8_t uuid[16])
 {
-    return parse_uuid(text, len, uuid, true);
+    return parse_uuid(text, len, uuid, hex_any);
 }
 
 void mr_text_uuid_format(const uint8_t uuid[16], char text[36])
 {
     static const char digits[] = "0123456789abcdef";
-    char *p = text;
     for (int i = 0; i < 16; i++) {
-        *p++ = digits[uuid[i] >> 4];
-        *p++ = digits[uuid[i] & 15];
-        if (i == 3 || i == 5 || i == 7 || i == 9)
-            *p++ = '-';
+        text[uuid_places[i]] = digits[uuid[i] >> 4];
+        text[uuid_places[i] + 1] = digits[uuid[i] & 15];
     }
+    text[8] = text[13] = text[18] = text[23] = '-';
 }
 
 enum { NAME_MAX_LEN = 63 };
