@@ -6,7 +6,7 @@
  * 0.1; a timestamp without time zone is text, since a value's timestamp is an instant. Must not
  * know libpq. Tests: tests/unit/test_postgres_rows.c.
  */
-#include "postgres/decode.h"
+#include "postgres/values.h"
 
 #include <math.h>
 #include <stdio.h>

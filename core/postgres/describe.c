@@ -8,6 +8,7 @@
  */
 #include "postgres/schema.h"
 #include "postgres/postgres.h"
+#include "postgres/values.h"
 #include "base/text.h"
 
 #include <stdlib.h>

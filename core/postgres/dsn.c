@@ -55,8 +55,13 @@ static void put(struct mr_pg_params *params, const char *keyword, const char *va
 
 static bool is_local(const char *host, size_t len)
 {
-    return !len || *host == '/' || *host == '@' || (len == 9 && !memcmp(host, "localhost", 9)) ||
-           (len > 4 && !memcmp(host, "127.", 4)) || (len == 3 && !memcmp(host, "::1", 3));
+    if (!len || *host == '/' || *host == '@')
+        return true;
+    /* 127.anything in numbers, not 127.0.0.1.example.org */
+    if (len > 4 && memcmp(host, "127.", 4) == 0)
+        return strspn(host, "0123456789.") >= len;
+    return (len == 9 && memcmp(host, "localhost", 9) == 0) ||
+           (len == 3 && memcmp(host, "::1", 3) == 0);
 }
 
 /* Is every host of this comma-separated list on this machine? NULL is the Unix socket. */

@@ -5,7 +5,7 @@
  * binary form: int16 count of base-10000 digits, int16 weight of the first, uint16 sign, uint16
  * decimal places shown, digits. Must not know columns. Tests: tests/unit/test_postgres_rows.c.
  */
-#include "postgres/schema.h"
+#include "postgres/values.h"
 
 enum {
     SIGN_POSITIVE = 0x0000,

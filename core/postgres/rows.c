@@ -6,12 +6,11 @@
  * (numeric's and varchar's modifiers within a domain, labels of an enum, constraints) is left to
  * it. Must not know libpq. Tests: tests/unit/test_postgres_rows.c.
  */
-#include "postgres/schema.h"
+#include "postgres/values.h"
 #include "postgres/postgres.h"
 #include "base/text.h"
 
-#include <float.h>
-#include <inttypes.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -248,8 +247,9 @@ static bool as_integer(const struct mr_value *value, int64_t *out)
         if (!text.len || text.len >= sizeof digits)
             return false;
         snprintf(digits, sizeof digits, "%.*s", (int)text.len, text.ptr);
+        errno = 0;
         *out = strtoll(digits, &end, 10);
-        return !*end && *out != INT64_MAX && *out != INT64_MIN;
+        return !*end && !errno;
     default:
         return false;
     }

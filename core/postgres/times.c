@@ -5,7 +5,7 @@
  * February, no second 60. Must not know columns or the session's time zone. Tests:
  * tests/unit/test_postgres_rows.c.
  */
-#include "postgres/schema.h"
+#include "postgres/values.h"
 
 #define MICROS_A_SECOND INT64_C(1000000)
 #define MICROS_A_DAY    (86400 * MICROS_A_SECOND)
