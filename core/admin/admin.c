@@ -272,6 +272,9 @@ bool mr_admin_start(const struct mr_admin_options *options, struct mr_admin **ou
                "admin.listen = \"%s\": other machines can reach the admin port, which asks for no "
                "password; it shows metrics and states, and changes nothing",
                options->listen);
+    bool v6 = strchr(admin->listen.host, ':') != NULL;
+    mr_log(MR_INFO, "admin: listening on http://%s%s%s:%d", v6 ? "[" : "", admin->listen.host,
+           v6 ? "]" : "", admin->listen.port);
     *out = admin;
     admin = NULL;
     ok = true;

@@ -17,7 +17,7 @@ for _, path in ipairs(files) do
   if not path:find("^tests/lint/") then
     for number, line in ipairs(lint.lines(lint.read(path))) do
       for _, call in ipairs(calls) do
-        if line:find(call) and not line:find("[/%-#]%s*poll") then
+        if line:find(call) and not line:find("[/*%-#]%s*poll") then
           lint.found(path, number, "a test that sleeps: poll the condition with a deadline "
             .. "(a helper that polls says `poll` in a comment on that line)")
           break

@@ -394,26 +394,37 @@ static void a_bad_address_is_explained(void **state)
     assert_non_null(strstr(err.msg, "no such host"));
 }
 
-static void keep_line(const char *text, void *arg)
+static void keep_lines(const char *text, void *arg)
 {
-    snprintf(arg, 512, "%s", text);
+    mr_buf_printf(arg, "%s\n", text);
 }
 
-static void an_open_address_is_warned_of(void **state)
+static void the_log_says_where_it_listens_and_warns_of_an_open_address(void **state)
 {
     (void)state;
-    char line[512] = "";
-    mr_log_hook(keep_line, line);
-    mr_admin_stop(start_on("127.0.0.1:0"));
-    assert_string_equal(line, "");
+    struct mr_buf log;
+    char expected[64];
+    mr_buf_init(&log);
+    mr_log_init(MR_INFO, MR_LOG_TEXT);
+    mr_log_hook(keep_lines, &log);
+    struct mr_admin *admin = start_on("127.0.0.1:0");
+    snprintf(expected, sizeof expected, "admin: listening on http://127.0.0.1:%d",
+             mr_admin_port(admin));
+    mr_admin_stop(admin);
+    assert_non_null(strstr(mr_buf_cstr(&log), expected));
+    assert_null(strstr(mr_buf_cstr(&log), "warn"));
+    mr_buf_reset(&log);
     mr_admin_stop(start_on("0.0.0.0:0"));
     mr_log_hook(NULL, NULL);
-    assert_non_null(strstr(line, "warn"));
-    assert_non_null(strstr(line, "other machines can reach the admin port"));
+    mr_log_init(MR_WARN, MR_LOG_TEXT);
+    assert_non_null(strstr(mr_buf_cstr(&log), "warn"));
+    assert_non_null(strstr(mr_buf_cstr(&log), "other machines can reach the admin port"));
+    mr_buf_fini(&log);
 }
 
 int main(void)
 {
+    mr_log_init(MR_WARN, MR_LOG_AUTO);
 #define SERVED(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest tests[] = {
         SERVED(livez_answers_whatever_readiness_says),
@@ -430,7 +441,7 @@ int main(void)
         cmocka_unit_test(a_client_that_stays_does_not_delay_the_end),
         SERVED(a_taken_port_names_the_option),
         cmocka_unit_test(a_bad_address_is_explained),
-        cmocka_unit_test(an_open_address_is_warned_of),
+        cmocka_unit_test(the_log_says_where_it_listens_and_warns_of_an_open_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
