@@ -80,24 +80,34 @@ static bool check_table(const PGresult *res, const char *table, struct mr_error 
     return true;
 }
 
-/* Columns that were asked for by name, and those that no row could do without. */
-static bool check_columns(const struct mr_pg_table *t, const char *const *columns, size_t n_columns,
-                          struct mr_error *err)
+/* The columns that were asked for by name are there. */
+static bool check_names(const PGresult *res, const char *table, const char *const *columns,
+                        size_t n_columns, struct mr_error *err)
 {
-    const char *names[MR_ROW_COLUMNS_MAX];
-    for (size_t i = 0; i < t->schema.n; i++)
-        names[i] = t->columns[i].name;
-    for (size_t i = 0; i < n_columns; i++) {
-        bool there = false;
-        for (size_t k = 0; k < t->schema.n; k++)
-            there = there || strcmp(columns[i], names[k]) == 0;
-        const char *near = mr_text_nearest(columns[i], names, t->schema.n);
-        if (!there)
-            return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                                "table \"%s\" has no column \"%s\"%s%s%s", t->schema.table,
-                                columns[i], near ? "; is \"" : "", near ? near : "",
-                                near ? "\" meant?" : "");
+    size_t n = (size_t)PQntuples(res);
+    const char **names = mr_calloc(n, sizeof *names);
+    bool ok = true;
+    for (size_t i = 0; i < n; i++)
+        names[i] = PQgetvalue(res, (int)i, 0);
+    for (size_t i = 0; ok && i < n_columns; i++) {
+        for (size_t k = 0; k <= n; k++)
+            if (k == n)
+                ok = false;
+            else if (strcmp(columns[i], names[k]) == 0)
+                break;
+        const char *near = ok ? NULL : mr_text_nearest(columns[i], names, n);
+        if (!ok)
+            mr_error_set(err, MR_STOP, MR_EXIT_CONFIG, "table \"%s\" has no column \"%s\"%s%s%s",
+                         table, columns[i], near ? "; is \"" : "", near ? near : "",
+                         near ? "\" meant?" : "");
     }
+    free(names);
+    return ok;
+}
+
+/* Each column that will be written can be, and no row must do without one. */
+static bool check_columns(const struct mr_pg_table *t, size_t n_columns, struct mr_error *err)
+{
     for (size_t i = 0; i < t->schema.n; i++) {
         const struct mr_row_column *column = &t->columns[i];
         if (n_columns && column->generated)
@@ -172,6 +182,8 @@ bool mr_pg_describe(struct mr_pg *pg, const char *table, const char *const *colu
     res = mr_pg_query(pg, columns_sql, &by_oid);
     if (!mr_pg_expect(pg, res, PGRES_TUPLES_OK, MR_PG_OURS, doing, err))
         goto out;
+    if (!check_names(res, table, columns, n_columns, err))
+        goto out;
     t->columns = mr_calloc((size_t)PQntuples(res), sizeof *t->columns);
     fill(t, table, res, columns, n_columns);
     if (t->schema.n > MR_ROW_COLUMNS_MAX) {
@@ -183,7 +195,7 @@ bool mr_pg_describe(struct mr_pg *pg, const char *table, const char *const *colu
     }
     t->schema.columns = t->columns;
     t->schema.encode = mr_postgres_encode;
-    ok = check_columns(t, columns, n_columns, err);
+    ok = check_columns(t, n_columns, err);
 out:
     PQclear(res);
     PQclear(print);

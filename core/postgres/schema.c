@@ -143,7 +143,7 @@ static bool find_tables(struct mr_pg *pg, const char *dead_table, struct mr_pg_h
                         struct mr_buf *meta, struct mr_error *err)
 {
     static const char sql[] =
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM "
+        "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM "
         "(VALUES (1, 'millrace_meta'), (2, 'millrace_ledger'), (3, $1::text)) AS w (i, name) "
         "LEFT JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(w.name) "
         "LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY w.i";

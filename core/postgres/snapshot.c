@@ -143,7 +143,8 @@ static bool choose_names(struct reader *r, struct mr_error *err)
 static const char types_sql[] =
     "WITH RECURSIVE t AS ("
     "SELECT u.i, u.typ, u.mod, pg_catalog.format_type(u.typ, u.mod) AS name "
-    "FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::int[])) WITH ORDINALITY AS u (typ, mod, i) "
+    "FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::int[])) WITH ORDINALITY "
+    "AS u (typ, mod, i) "
     "UNION ALL "
     "SELECT t.i, y.typbasetype, t.mod, t.name FROM t JOIN pg_catalog.pg_type y ON y.oid = t.typ "
     "WHERE y.typtype = 'd') "

@@ -92,7 +92,7 @@ static void integers(void **state)
     expect_refusal(&i2, integer(32768), "schema",
                    "column \"c\": the int 32768 does not fit smallint");
     expect_refusal(&i8, real(0x1p63), "schema",
-                   "column \"c\": the float 9.223372036854775e+18 does not fit bigint");
+                   "column \"c\": the float 9.223372036854776e+18 does not fit bigint");
     expect_refusal(&i4, real(2.5), "schema", "column \"c\": the float 2.5 does not fit integer");
     expect_refusal(&i4, real(NAN), "schema", "column \"c\": the float NaN does not fit integer");
     expect_refusal(&i4, of(MR_NUMERIC, "12.01"), "schema",
