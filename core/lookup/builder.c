@@ -13,13 +13,24 @@
 
 #include <stdlib.h>
 
+/* Rows are placed so many at a time, so that waiting for memory overlaps. */
+enum { BATCH = 16 };
+
 enum { FIRST_SLOTS = 64, RUN_MIN = 512 << 10, RUN_MAX = 4 << 20, RUN_SHARE = 16 };
+
+/* A row that is encoded but not placed: key and row cells in builder->bytes, from `from` on. */
+struct pending {
+    uint64_t hash;
+    size_t from, key_len, row_len;
+};
 
 struct mr_table_builder {
     struct mr_table *table; /* empty until finish */
     size_t max_bytes;
     size_t used; /* by rows, keys and slots of all partitions */
-    struct mr_buf key, row;
+    struct mr_buf bytes;
+    struct pending pending[BATCH];
+    size_t n_pending;
     struct sort_space space;
     struct partition parts[PARTITIONS];
 };
@@ -53,8 +64,7 @@ void mr_table_builder_free(struct mr_table_builder *builder)
     for (size_t i = 0; i < PARTITIONS; i++)
         mr_partition_free(&builder->parts[i]);
     mr_sort_space_free(&builder->space);
-    mr_buf_fini(&builder->key);
-    mr_buf_fini(&builder->row);
+    mr_buf_fini(&builder->bytes);
     mr_table_free(builder->table);
     free(builder);
 }
@@ -78,10 +88,26 @@ static bool take(struct mr_table_builder *builder, size_t bytes, struct mr_error
     return true;
 }
 
+static struct partition *partition_of(struct mr_table_builder *builder, uint64_t hash)
+{
+    return &builder->parts[hash >> (64 - PARTITION_BITS)];
+}
+
+/* The part of the hash that a slot keeps, in its place. */
+static uint64_t slot_tag(uint64_t hash)
+{
+    return hash << PARTITION_BITS >> 32 << 32;
+}
+
+static size_t slot_home(const struct partition *part, uint64_t tag)
+{
+    return (size_t)(tag >> 32) & (part->n_slots - 1);
+}
+
 static void enter_slot(struct partition *part, uint64_t slot)
 {
     uint64_t *slots = (uint64_t *)(void *)part->slots.ptr;
-    size_t at = (size_t)(slot >> 32) & (part->n_slots - 1);
+    size_t at = slot_home(part, slot);
     while (slots[at])
         at = (at + 1) & (part->n_slots - 1);
     slots[at] = slot;
@@ -107,31 +133,28 @@ static bool grow_slots(struct mr_table_builder *builder, struct partition *part,
 
 /* The offset of the key in the partition's keys, where it is put if it is new. */
 static bool intern_key(struct mr_table_builder *builder, struct partition *part, uint64_t hash,
-                       uint32_t *offset, struct mr_error *err)
+                       const char *key, size_t len, uint32_t *offset, struct mr_error *err)
 {
-    const struct mr_buf *key = &builder->key;
-    uint64_t tag = hash << PARTITION_BITS >> 32 << 32;
+    uint64_t tag = slot_tag(hash);
     if (4 * (part->n_keys + 1) > 3 * part->n_slots && !grow_slots(builder, part, err))
         return false;
-    uint64_t *slots = (uint64_t *)(void *)part->slots.ptr;
-    for (size_t at = (size_t)(tag >> 32) & (part->n_slots - 1); slots[at];
-         at = (at + 1) & (part->n_slots - 1)) {
+    const uint64_t *slots = (const uint64_t *)(const void *)part->slots.ptr;
+    for (size_t at = slot_home(part, tag); slots[at]; at = (at + 1) & (part->n_slots - 1)) {
         if ((slots[at] & ~(uint64_t)UINT32_MAX) != tag)
             continue;
         *offset = (uint32_t)slots[at];
-        if (part->keys.len - *offset >= key->len &&
-            memcmp(part->keys.ptr + *offset, key->ptr, key->len) == 0)
+        if (part->keys.len - *offset >= len && memcmp(part->keys.ptr + *offset, key, len) == 0)
             return true;
     }
     if (!part->keys.len)
         part->keys.len = 1;
-    if (part->keys.len + key->len > UINT32_MAX)
+    if (part->keys.len + len > UINT32_MAX)
         return too_big(builder, err);
-    if (!take(builder, key->len, err))
+    if (!take(builder, len, err))
         return false;
     *offset = (uint32_t)part->keys.len;
-    memcpy(mr_pages_reserve(&part->keys, key->len), key->ptr, key->len);
-    part->keys.len += key->len;
+    memcpy(mr_pages_reserve(&part->keys, len), key, len);
+    part->keys.len += len;
     part->n_keys++;
     enter_slot(part, tag | *offset);
     return true;
@@ -152,40 +175,73 @@ static bool tail_is_long(const struct partition *part)
     return part->rows.len - part->tail >= limit;
 }
 
+static bool place(struct mr_table_builder *builder, const struct pending *row, struct mr_error *err)
+{
+    struct partition *part = partition_of(builder, row->hash);
+    const char *key = builder->bytes.ptr + row->from;
+    uint32_t offset = 0;
+    if (!intern_key(builder, part, row->hash, key, row->key_len, &offset, err))
+        return false;
+    uint8_t head[VARINT_MAX];
+    size_t head_len = (size_t)(varint_write(head, offset) - head);
+    if (!take(builder, head_len + row->row_len, err))
+        return false;
+    uint8_t *at = mr_pages_reserve(&part->rows, head_len + row->row_len);
+    memcpy(at, head, head_len);
+    if (row->row_len)
+        memcpy(at + head_len, key + row->key_len, row->row_len);
+    part->rows.len += head_len + row->row_len;
+    if (tail_is_long(part))
+        sort_tail(builder, part);
+    return true;
+}
+
+/* By now the slots are here: asks for the keys that they point to, then places the rows. */
+static bool place_pending(struct mr_table_builder *builder, struct mr_error *err)
+{
+    for (size_t i = 0; i < builder->n_pending; i++) {
+        const struct pending *row = &builder->pending[i];
+        const struct partition *part = partition_of(builder, row->hash);
+        if (!part->n_slots)
+            continue;
+        const uint64_t *slots = (const uint64_t *)(const void *)part->slots.ptr;
+        __builtin_prefetch(part->keys.ptr + (uint32_t)slots[slot_home(part, slot_tag(row->hash))]);
+        __builtin_prefetch(part->rows.ptr + part->rows.len, 1);
+    }
+    bool ok = true;
+    for (size_t i = 0; ok && i < builder->n_pending; i++)
+        ok = place(builder, &builder->pending[i], err);
+    builder->n_pending = 0;
+    mr_buf_reset(&builder->bytes);
+    return ok;
+}
+
 bool mr_table_builder_add(struct mr_table_builder *builder, const struct mr_value *values,
                           struct mr_error *err)
 {
     const struct mr_lookup_schema *schema = builder->table->schema;
+    struct mr_buf *bytes = &builder->bytes;
+    struct pending *row = &builder->pending[builder->n_pending];
     builder->table->stats.rows_read++;
-    mr_buf_reset(&builder->key);
-    mr_buf_reset(&builder->row);
+    row->from = bytes->len;
     for (size_t i = 0; i < schema->n_keys; i++) {
         if (values[i].type == MR_NULL) {
+            bytes->len = row->from;
             builder->table->stats.null_keys++;
             return true;
         }
-        mr_key_put(&builder->key, &values[i]);
+        mr_key_put(bytes, &values[i]);
     }
+    row->key_len = bytes->len - row->from;
     for (size_t i = schema->n_keys; i < schema->n_columns; i++)
-        mr_cell_put(&builder->row, &values[i]);
-
-    uint64_t hash = mr_table_hash(builder->table->seed, builder->key.ptr, builder->key.len);
-    struct partition *part = &builder->parts[hash >> (64 - PARTITION_BITS)];
-    uint32_t offset = 0;
-    if (!intern_key(builder, part, hash, &offset, err))
-        return false;
-    uint8_t head[VARINT_MAX];
-    size_t head_len = (size_t)(varint_write(head, offset) - head);
-    if (!take(builder, head_len + builder->row.len, err))
-        return false;
-    uint8_t *at = mr_pages_reserve(&part->rows, head_len + builder->row.len);
-    memcpy(at, head, head_len);
-    if (builder->row.len)
-        memcpy(at + head_len, builder->row.ptr, builder->row.len);
-    part->rows.len += head_len + builder->row.len;
-    if (tail_is_long(part))
-        sort_tail(builder, part);
-    return true;
+        mr_cell_put(bytes, &values[i]);
+    row->row_len = bytes->len - row->from - row->key_len;
+    row->hash = mr_table_hash(builder->table->seed, bytes->ptr + row->from, row->key_len);
+    const struct partition *part = partition_of(builder, row->hash);
+    if (part->n_slots)
+        __builtin_prefetch(part->slots.ptr +
+                           slot_home(part, slot_tag(row->hash)) * sizeof(uint64_t));
+    return ++builder->n_pending < BATCH || place_pending(builder, err);
 }
 
 bool mr_table_builder_finish(struct mr_table_builder *builder, struct mr_table **out,
@@ -194,6 +250,10 @@ bool mr_table_builder_finish(struct mr_table_builder *builder, struct mr_table *
     struct mr_table *table = builder->table;
     size_t n_keys = 0, upper = 1;
     *out = NULL;
+    if (!place_pending(builder, err)) {
+        mr_table_builder_free(builder);
+        return false;
+    }
     for (size_t i = 0; i < PARTITIONS; i++) {
         struct partition *part = &builder->parts[i];
         sort_tail(builder, part);

@@ -105,4 +105,21 @@ static inline int cells_compare(const uint8_t *a, const uint8_t *b, size_t n)
     return order;
 }
 
+/* Tag and first bytes, as a number: what is smaller here is smaller as a cell. 0 for a row
+ * without cells. */
+static inline uint64_t cell_prefix(const uint8_t *cell, size_t n_cells)
+{
+    if (!n_cells)
+        return 0;
+    uint8_t bytes[8] = {*cell};
+    uint64_t size = mr_cell_sizes[*cell & 63];
+    const uint8_t *from = cell + 1;
+    if (size == CELL_VARLEN)
+        from = varint_read(from, &size);
+    memcpy(bytes + 1, from, size < 7 ? size : 7);
+    uint64_t prefix;
+    memcpy(&prefix, bytes, sizeof prefix);
+    return __builtin_bswap64(prefix);
+}
+
 #endif

@@ -27,22 +27,6 @@ void mr_sort_space_free(struct sort_space *space)
     mr_pages_free(&space->out);
 }
 
-/* Tag and first bytes, as a number: what is smaller here is smaller as a cell. */
-static uint64_t prefix_of(const uint8_t *cell, size_t n_cells)
-{
-    if (!n_cells)
-        return 0;
-    uint8_t bytes[8] = {*cell};
-    uint64_t size = mr_cell_sizes[*cell & 63];
-    const uint8_t *from = cell + 1;
-    if (size == CELL_VARLEN)
-        from = varint_read(from, &size);
-    memcpy(bytes + 1, from, size < 7 ? size : 7);
-    uint64_t prefix;
-    memcpy(&prefix, bytes, sizeof prefix);
-    return __builtin_bswap64(prefix);
-}
-
 static size_t list_tail(const struct partition *part, size_t n_row_cells, struct sort_space *space)
 {
     const uint8_t *tail = part->rows.ptr + part->tail, *end = part->rows.ptr + part->rows.len;
@@ -50,7 +34,8 @@ static size_t list_tail(const struct partition *part, size_t n_row_cells, struct
     for (const uint8_t *at = tail; at < end; at = cells_skip(at, n_row_cells)) {
         uint64_t key;
         at = varint_read(at, &key);
-        struct element element = {prefix_of(at, n_row_cells), (uint32_t)key, (uint32_t)(at - tail)};
+        struct element element = {cell_prefix(at, n_row_cells), (uint32_t)key,
+                                  (uint32_t)(at - tail)};
         memcpy(mr_pages_reserve(&space->elements, sizeof element), &element, sizeof element);
         space->elements.len += sizeof element;
     }

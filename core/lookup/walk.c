@@ -7,6 +7,8 @@
 
 static bool walk_before(const struct walk *a, const struct walk *b, size_t n_cells)
 {
+    if (a->prefix != b->prefix)
+        return a->prefix < b->prefix;
     int order = cells_compare(a->at, b->at, n_cells);
     return order ? order < 0 : a->order < b->order;
 }
@@ -31,6 +33,8 @@ void mr_walks_settle(struct walks *heap, size_t at)
 
 void mr_walks_order(struct walks *heap)
 {
+    for (size_t i = 0; i < heap->n; i++)
+        heap->walks[i].prefix = cell_prefix(heap->walks[i].at, heap->n_cells);
     for (size_t i = heap->n / 2; i-- > 0;)
         mr_walks_settle(heap, i);
 }

@@ -16,8 +16,9 @@ struct walk {
     const uint8_t *next;     /* where the next row begins, its copies in front */
     uint64_t left;           /* rows from `next` on */
     uint64_t copies;         /* how many equal rows stand here */
-    uint32_t stride;         /* bytes of each row; 0 if they differ */
-    uint32_t order;          /* settles ties: of a span, the key's place in the list */
+    uint64_t prefix; /* of the row's first cell, while in a heap: settles most comparisons */
+    uint32_t stride; /* bytes of each row; 0 if they differ */
+    uint32_t order;  /* settles ties: of a span, the key's place in the list */
 };
 
 /* A heap: walks[0] stands on the first row of all. */
@@ -57,8 +58,10 @@ static inline void walks_step(struct walks *heap)
 {
     if (!walk_step(&heap->walks[0], heap->n_cells))
         heap->walks[0] = heap->walks[--heap->n];
-    if (heap->n > 1)
+    if (heap->n > 1) {
+        heap->walks[0].prefix = cell_prefix(heap->walks[0].at, heap->n_cells);
         mr_walks_settle(heap, 0);
+    }
 }
 
 #endif

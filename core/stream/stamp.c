@@ -204,16 +204,27 @@ static bool put_header(struct stamp *stamp, struct mr_buf *out,
     return true;
 }
 
+/* Field by field: reading the struct back at once would wait for the small stores just made. */
+static void write_frame(char *at, const struct mr_output *output, const uint32_t lens[3],
+                        int64_t timestamp_ms)
+{
+    uint16_t n_headers = (uint16_t)output->n_headers;
+    memcpy(at + offsetof(struct mr_frame, key_len), &lens[0], 4);
+    memcpy(at + offsetof(struct mr_frame, headers_len), &lens[1], 4);
+    memcpy(at + offsetof(struct mr_frame, value_len), &lens[2], 4);
+    memcpy(at + offsetof(struct mr_frame, n_headers), &n_headers, 2);
+    memcpy(at + offsetof(struct mr_frame, topic), &output->topic, 2);
+    memcpy(at + offsetof(struct mr_frame, timestamp_ms), &timestamp_ms, 8);
+}
+
 static bool put_message(struct stamp *stamp, const struct mr_output *output, int64_t timestamp_ms,
                         struct mr_buf *out)
 {
-    struct mr_frame frame = {.n_headers = (uint16_t)output->n_headers,
-                             .topic = output->topic,
-                             .timestamp_ms = timestamp_ms};
+    uint32_t lens[3] = {0}; /* key, headers, value */
     size_t at = out->len;
-    mr_buf_reserve(out, sizeof frame);
-    mr_buf_commit(out, sizeof frame);
-    if (!put_part(stamp, out, output->key, &frame.key_len))
+    mr_buf_reserve(out, sizeof(struct mr_frame));
+    mr_buf_commit(out, sizeof(struct mr_frame));
+    if (!put_part(stamp, out, output->key, &lens[0]))
         return false;
     size_t headers_at = out->len;
     for (size_t i = 0; i < output->n_headers; i++)
@@ -223,10 +234,10 @@ static bool put_message(struct stamp *stamp, const struct mr_output *output, int
         return mr_error_reject(stamp->err, "too_large",
                                "the headers of the message have %zu bytes, 4 GB is the limit",
                                out->len - headers_at);
-    frame.headers_len = (uint32_t)(out->len - headers_at);
-    if (!put_part(stamp, out, output->value, &frame.value_len))
+    lens[1] = (uint32_t)(out->len - headers_at);
+    if (!put_part(stamp, out, output->value, &lens[2]))
         return false;
-    memcpy(out->ptr + at, &frame, sizeof frame);
+    write_frame(out->ptr + at, output, lens, timestamp_ms);
     return true;
 }
 

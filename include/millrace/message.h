@@ -3,7 +3,7 @@
  *
  * A unit's messages stand one behind the other in a buf, each as a frame in host byte order:
  *
- *     | struct mr_frame (32 bytes) | key | headers | value |     padded with nothing, read with memcpy
+ *     | struct mr_frame (24 bytes) | key | headers | value |     padded with nothing, read with memcpy
  *
  * headers: n_headers times | uint32 name_len | uint32 value_len or MR_ABSENT | name | value |
  * A length of MR_ABSENT means null. `topic` is an index into the sink's topic list (0: sinks.kafka.topic).

@@ -11,7 +11,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "base/clock.h"
 #include "seed.h"
 #include "stream/stamp.h"
 
@@ -565,6 +564,14 @@ static void make_promo(struct made *made)
     }
 }
 
+/* Of this thread: a busy machine shows less in it. */
+static int64_t cpu_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 static void stamping_the_seed_is_a_copy(void **state)
 {
     (void)state;
@@ -587,7 +594,7 @@ static void stamping_the_seed_is_a_copy(void **state)
     const struct mr_template *template = made_template(&made);
     int64_t best_us = INT64_MAX;
     for (int round = 0; round < 5; round++) {
-        int64_t started = mr_clock_mono_us();
+        int64_t started = cpu_us();
         for (uint64_t i = 0; i < n; i++) {
             struct mr_row_ref row = {NULL, (uint8_t *)cells.ptr + 17 * (i % 10000), 1, true};
             if (i % 10000 == 0)
@@ -595,7 +602,7 @@ static void stamping_the_seed_is_a_copy(void **state)
             assert_true(mr_stamp_row(template, &made.output, &schema, &row_schema, &row, 0, &frames,
                                      &rows, &err));
         }
-        int64_t took = mr_clock_mono_us() - started;
+        int64_t took = cpu_us() - started;
         best_us = took < best_us ? took : best_us;
     }
     print_message(
