@@ -23,8 +23,8 @@ describe("the daemon", function()
 
   it("whose admin port is taken ends with an error that names the option", function()
     local first = s:start()
-    local port = first:address():match("http://(.*)$")
-    local second = s:start { wait = false, env = { MILLRACE_ADMIN = port } }
+    local listen, port = first:address():match("http://(.*:(%d+))$")
+    local second = s:start { wait = false, env = { MILLRACE_ADMIN = listen } }
     assert.is_true(second:wait_end(20) ~= 0)
     assert.truthy(second:log():find("admin.listen", 1, true), second:log())
     assert.truthy(second:log():find(port, 1, true), second:log())
