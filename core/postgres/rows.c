@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { VARHDRSZ = 4, NAME_BYTES_MAX = 63, SHOWN_MAX = 60 };
+enum { VARHDRSZ = 4, NAME_BYTES_MAX = 63, SHOWN_MAX = 60, SHOWN_SIZE = 240 };
 
 const char mr_pg_types_supported[] =
     "text, varchar, char, name, enums, citext, json, jsonb, uuid, smallint, integer, bigint, "
@@ -46,7 +46,7 @@ bool mr_pg_type_supported(uint32_t oid, bool is_text)
 }
 
 /* The value for a sentence: kind and a glimpse of it. */
-static void show(char out[SHOWN_MAX * 4], const struct mr_value *value)
+static void show(char out[SHOWN_SIZE], const struct mr_value *value)
 {
     struct mr_buf text = {0};
     bool cut = false;
@@ -64,7 +64,7 @@ static void show(char out[SHOWN_MAX * 4], const struct mr_value *value)
         mr_buf_put_text(&text, "?");
     }
     bool quoted = value->type == MR_TEXT;
-    snprintf(out, SHOWN_MAX * 4, "the %s %s%.*s%s%s", mr_type_name(value->type), quoted ? "\"" : "",
+    snprintf(out, SHOWN_SIZE, "the %s %s%.*s%s%s", mr_type_name(value->type), quoted ? "\"" : "",
              (int)(text.len < SHOWN_MAX + 8 ? text.len : SHOWN_MAX + 8), text.len ? text.ptr : "",
              cut ? "..." : "", quoted ? "\"" : "");
     mr_buf_fini(&text);
@@ -73,7 +73,7 @@ static void show(char out[SHOWN_MAX * 4], const struct mr_value *value)
 static bool misfit(const struct mr_row_column *column, const struct mr_value *value,
                    const char *cure, struct mr_error *err)
 {
-    char shown[SHOWN_MAX * 4];
+    char shown[SHOWN_SIZE];
     show(shown, value);
     return mr_error_reject(err, "schema", "column \"%s\" takes %s, not %s%s%s", column->name,
                            column->type_name, shown, cure ? "; " : "", cure ? cure : "");
@@ -82,7 +82,7 @@ static bool misfit(const struct mr_row_column *column, const struct mr_value *va
 static bool out_of_range(const struct mr_row_column *column, const struct mr_value *value,
                          struct mr_error *err)
 {
-    char shown[SHOWN_MAX * 4];
+    char shown[SHOWN_SIZE];
     show(shown, value);
     return mr_error_reject(err, "schema", "column \"%s\": %s does not fit %s", column->name, shown,
                            column->type_name);
@@ -141,7 +141,7 @@ static bool check_length(const struct mr_row_column *column, const struct mr_val
     size_t n = characters(text.ptr, len);
     if (n <= max)
         return true;
-    char shown[SHOWN_MAX * 4];
+    char shown[SHOWN_SIZE];
     show(shown, value);
     return mr_error_reject(err, "schema", "column \"%s\" takes %s, but %s has %zu characters",
                            column->name, column->type_name, shown, n);
