@@ -56,6 +56,9 @@ MR_MUSTCHECK bool mr_cli_load(const struct mr_cli_args *args, struct mr_node **o
 MR_MUSTCHECK bool mr_cli_load_quietly(const struct mr_cli_args *args, struct mr_node **out,
                                       struct mr_buf *errors);
 
+/* Level and format of the log as the configuration says; before threads start. */
+void mr_cli_set_up_log(const struct mr_node *config);
+
 struct mr_config_checks;
 /* What the rooms know; never changes. */
 const struct mr_config_checks *mr_cli_checks(void);

@@ -53,7 +53,7 @@ bool mr_cli_load_quietly(const struct mr_cli_args *args, struct mr_node **out,
     return mr_config_load(args->config, args->sets, args->n_sets, mr_cli_checks(), out, errors);
 }
 
-static void set_up_log(const struct mr_node *config)
+void mr_cli_set_up_log(const struct mr_node *config)
 {
     enum mr_level level = MR_INFO;
     const char *format = mr_node_text(config, "log.format");
@@ -70,7 +70,7 @@ bool mr_cli_load(const struct mr_cli_args *args, struct mr_node **out)
     mr_buf_init(&errors);
     bool done = mr_cli_load_quietly(args, out, &errors);
     if (done)
-        set_up_log(*out);
+        mr_cli_set_up_log(*out);
     fputs(mr_buf_cstr(&errors), stderr);
     mr_buf_fini(&errors);
     return done;

@@ -1,0 +1,203 @@
+/*
+ * instance.c - start, watch, drain: the life of a running Millrace.
+ *
+ * Owns the wiring and the admin server. Must not know signals or how messages flow. What a drain that takes too long
+ * leaves behind are threads that may be ended at any moment: nothing is acknowledged before it is durable.
+ * Tests: tests/integration/manners_spec.lua, embed_spec.lua.
+ */
+#include "cli/instance.h"
+
+#include "admin/admin.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cli/wire.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+enum { LOOK_MS = 100, DRAIN_LOOK_MS = 10 };
+
+struct mr_instance {
+    const struct mr_node *config;
+    struct mr_wiring *wiring;
+    struct mr_admin *admin;
+    pthread_mutex_t lock; /* of what follows */
+    struct mr_app *app;   /* NULL when it has ended */
+    enum mr_app_state state;
+    bool started;
+};
+
+struct mr_instance *mr_instance_new(const struct mr_node *config)
+{
+    struct mr_instance *instance = mr_calloc(1, sizeof *instance);
+    instance->config = config;
+    instance->wiring = mr_wiring_new(config);
+    instance->app = mr_wiring_app(instance->wiring);
+    pthread_mutex_init(&instance->lock, NULL);
+    return instance;
+}
+
+bool mr_instance_health(struct mr_instance *instance, struct mr_buf *out)
+{
+    bool well = false;
+    pthread_mutex_lock(&instance->lock);
+    if (instance->app)
+        well = mr_app_health(instance->app, out);
+    else
+        mr_buf_put_text(out, "[-]millrace has ended\n");
+    pthread_mutex_unlock(&instance->lock);
+    return well;
+}
+
+static bool answer_ready(void *arg, struct mr_buf *out)
+{
+    return mr_instance_health(arg, out);
+}
+
+/* Some gauges are computed when somebody looks. */
+static void before_metrics(void *arg)
+{
+    struct mr_buf unused = {0};
+    mr_instance_health(arg, &unused);
+    mr_buf_fini(&unused);
+}
+
+static bool start_admin(struct mr_instance *instance, struct mr_error *err)
+{
+    const char *listen = mr_node_text(instance->config, "admin.listen");
+    if (!listen || !*listen || strcmp(listen, "off") == 0)
+        return true;
+    struct mr_admin_options options = {.listen = listen,
+                                       .ready = answer_ready,
+                                       .before_metrics = before_metrics,
+                                       .arg = instance};
+    return mr_admin_start(&options, &instance->admin, err);
+}
+
+bool mr_instance_start(struct mr_instance *instance, struct mr_error *err)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool ok = start_admin(instance, err);
+    if (ok) {
+        mr_app_start(instance->app);
+        instance->started = true;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
+}
+
+enum mr_app_state mr_instance_state(struct mr_instance *instance)
+{
+    pthread_mutex_lock(&instance->lock);
+    enum mr_app_state state = instance->state;
+    pthread_mutex_unlock(&instance->lock);
+    return state;
+}
+
+static void set_state(struct mr_instance *instance, enum mr_app_state state)
+{
+    pthread_mutex_lock(&instance->lock);
+    instance->state = state;
+    pthread_mutex_unlock(&instance->lock);
+}
+
+static void announce(struct mr_instance *instance)
+{
+    struct mr_buf text = {0};
+    mr_app_describe(instance->app, &text);
+    mr_log(MR_INFO, "ready: %s", mr_buf_cstr(&text));
+    mr_buf_fini(&text);
+    set_state(instance, MR_APP_READY);
+}
+
+/* Until somebody or something ends it. */
+static void watch(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
+                  void *arg)
+{
+    bool ready = false;
+    for (;;) {
+        int code = 0;
+        enum mr_app_state state = mr_app_state(instance->app, &code);
+        if (state == MR_APP_ENDED)
+            return;
+        if (state == MR_APP_READY && !ready) {
+            announce(instance);
+            ready = true;
+        }
+        switch (next(arg, LOOK_MS)) {
+        case MR_ORDER_STOP:
+            mr_log(MR_INFO, "stopping: finishing what is open");
+            return;
+        case MR_ORDER_RELOAD:
+            mr_log(MR_WARN, "reload comes with a later release; nothing was changed, restart to "
+                            "load new configuration or scripts");
+            break;
+        case MR_ORDER_NONE:
+            break;
+        }
+    }
+}
+
+/* False: time is over, or a second order came. */
+static bool drain(struct mr_instance *instance,
+                  enum mr_order (*next)(void *arg, int timeout_ms), void *arg)
+{
+    int64_t deadline = mr_clock_mono_ms() + mr_wiring_drain_timeout_ms(instance->wiring);
+    mr_app_request_stop(instance->app);
+    while (!mr_app_ended(instance->app)) {
+        if (next(arg, DRAIN_LOOK_MS) == MR_ORDER_STOP) {
+            mr_log(MR_WARN, "stopping at once: what was not decided is undone and will be done "
+                            "again");
+            return false;
+        }
+        if (mr_clock_mono_ms() >= deadline) {
+            mr_log(MR_WARN, "drain_timeout is over: what was not decided is undone and will be "
+                            "done again");
+            return false;
+        }
+    }
+    return true;
+}
+
+static int join(struct mr_instance *instance)
+{
+    enum { JOIN_MS = 1000 }; /* every thread has come to its end already */
+    int code = 0;
+    mr_admin_stop(instance->admin);
+    instance->admin = NULL;
+    pthread_mutex_lock(&instance->lock);
+    struct mr_app *app = instance->app;
+    instance->app = NULL;
+    pthread_mutex_unlock(&instance->lock);
+    mr_assert(mr_app_join(app, mr_clock_mono_ms() + JOIN_MS, &code));
+    return code;
+}
+
+bool mr_instance_run(struct mr_instance *instance,
+                     enum mr_order (*next)(void *arg, int timeout_ms), void *arg, int *exit_code)
+{
+    watch(instance, next, arg);
+    if (!drain(instance, next, arg)) {
+        *exit_code = MR_EXIT_OK;
+        return false;
+    }
+    *exit_code = join(instance);
+    set_state(instance, MR_APP_ENDED);
+    mr_log(MR_INFO, "stopped");
+    return true;
+}
+
+void mr_instance_free(struct mr_instance *instance)
+{
+    int code;
+    if (instance->app) {
+        mr_assert(!instance->started);
+        mr_assert(mr_app_join(instance->app, mr_clock_mono_ms(), &code));
+    }
+    mr_wiring_free(instance->wiring);
+    pthread_mutex_destroy(&instance->lock);
+    free(instance);
+}
