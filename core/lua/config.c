@@ -22,7 +22,7 @@
 #include <string.h>
 
 /* A configuration is small: who needs more than this has an endless loop in it. */
-static const struct mr_host_limits limits = {.memory_bytes = (size_t)256 << 20, .time_ms = 5000};
+static const struct mr_host_limits limits = {.memory_bytes = (size_t)256 << 20, .time_ms = 2000};
 
 struct job {
     const char *path;

@@ -115,7 +115,10 @@ function walker:ask_room(ask, node, at, path)
   local why = ask(node.value)
   if not why then return end
   -- What could not be read may hold a password anywhere.
-  if node.secret then why = "the text cannot be read (not shown: it holds a secret)" end
+  if node.secret then
+    self.errors:hide(node.value)
+    why = "the text cannot be read (not shown: it holds a secret)"
+  end
   local prefix = path .. " = "
   if why:sub(1, #prefix) == prefix then why = why:sub(#prefix + 1) end
   self:error(at.value, path, "%s", why)
@@ -339,10 +342,11 @@ local function mark_default(node)
 end
 
 --- What stands for an option that the user left out.
-function walker:absent(name, spec, at, path)
+function walker:absent(name, spec, at, path, misspelt)
   local option = spec.option
   if option.later then return nil end
   if option.required then
+    if misspelt then return nil end
     self:error(at.key, path, "required: %s", first_sentence(option.doc))
     return nil
   end
@@ -355,10 +359,11 @@ function walker:absent(name, spec, at, path)
   return node
 end
 
+--- Says so; returns the name that was probably meant.
 function walker:unknown(key, spec, at, path)
   if type(key) ~= "string" then
     self:error(at.key, path, "a value without a name; expected name = value")
-    return
+    return nil
   end
   local known = {}
   for _, name in ipairs(spec.order) do
@@ -370,6 +375,7 @@ function walker:unknown(key, spec, at, path)
   else
     self:error(at.key, path, "there is no such option; known here: %s", table.concat(known, ", "))
   end
+  return near
 end
 
 --- One entry under a name of the user's choice.
@@ -389,17 +395,19 @@ function read.table(self, name, value, option, at, path, spec)
   end
   local node = new_node(name, "table", nil, at, option)
   node.written = {} -- names that the user gave, also those that turn out wrong
+  node.misspelt = {}
   for key in next, value do
     node.written[key] = true
     if type(key) ~= "string" or not (spec.kids[key] or spec.any) then
-      self:unknown(key, spec, self:place(value, key, at), path_of(path, key))
+      local meant = self:unknown(key, spec, self:place(value, key, at), path_of(path, key))
+      if meant then node.misspelt[meant] = true end
     end
   end
   for _, key in ipairs(spec.order) do
     local item, below, item_path = rawget(value, key), spec.kids[key], path_of(path, key)
     local made
     if item == nil then
-      made = self:absent(key, below, at, item_path)
+      made = self:absent(key, below, at, item_path, node.misspelt[key])
     elseif below.option.later then
       self:error(self:place(value, key, at).key, item_path, "%s", below.option.later)
     elseif not run.is_missing(item) then

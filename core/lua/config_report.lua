@@ -15,13 +15,22 @@ function report.new(file, text)
   return setmetatable({ file = file, text = text, sets = {}, errors = {}, secrets = {} }, report)
 end
 
+--- Any name with "pass" in it, however misspelt; a passfile is no secret.
+local function mask_pair(name, equals)
+  return name:lower():find("pass", 1, true) and name ~= "passfile" and name .. equals .. "***" or nil
+end
+
+--- Passwords in a text that may hold connection strings among other things become ***.
+local function mask_inside(text)
+  return (text
+    :gsub("(%a[%w+.-]*://[^:@/?%s\"']*:)([^%s\"']*)@", "%1***@")
+    :gsub("(%w+)(%s*=%s*)'[^']*'?", mask_pair)
+    :gsub("(%w+)(%s*=%s*)[^%s&\"']+", mask_pair))
+end
+
 --- A password inside a connection string becomes ***. Returns the text and whether there was one.
 function report.mask_dsn(text)
-  local masked = text
-    :gsub("^(%s*%a[%w+.-]*://[^:@/?]*:)(.*)(@)", "%1***%3")
-    :gsub("([?&]%w*password=)[^&]*", "%1***")
-    :gsub("(%w*password%s*=%s*)'[^']*'?", "%1***")
-    :gsub("(%w*password%s*=%s*)([^%s&]+)", "%1***")
+  local masked = mask_inside((text:gsub("^(%s*%a[%w+.-]*://[^:@/?]*:)(.*)(@)", "%1***%3")))
   return masked, masked ~= text
 end
 
@@ -45,7 +54,7 @@ function report:mask(text)
       from, to = text:find(secret, from + 3, true)
     end
   end
-  return (report.mask_dsn(text))
+  return mask_inside(text)
 end
 
 --- place: where the caret goes; nil if all that is known is the file.
@@ -61,19 +70,42 @@ function report:add(place, path, format, ...)
   table.insert(self.errors, { place = place, path = path, sentence = sentence, order = #self.errors })
 end
 
---- The string tokens of a line that must not be shown: those after a secret name, and connection strings.
+--- Is token i the string that names a variable or a secret, as in `env("NAME"`?
+local function is_reference(tokens, i)
+  local before = tokens[i - 1]
+  if before and before.text == "(" then before = tokens[i - 2] end
+  return before ~= nil and (before.text == "env" or before.text == "secret")
+end
+
+--- The name to which the "=" at token i gives a value.
+local function assigned_name(tokens, i)
+  local key = tokens[i - 1]
+  if key and key.text == "]" then key = tokens[i - 2] end
+  return key and key.text or ""
+end
+
+--- The string tokens of a line that must not be shown: those in the value of a secret name, and connection strings.
 local function replacements(self, tokens, line)
-  local found = {}
+  local found, depth = {}, nil -- depth: of brackets inside the value of a secret name; nil outside of one
   for i, token in ipairs(tokens) do
+    local text = token.text
+    if text == "=" then
+      if not depth and report.is_secret_name(assigned_name(tokens, i)) then depth = 0 end
+    elseif depth and (text == "(" or text == "{" or text == "[") then
+      depth = depth + 1
+    elseif depth and (text == ")" or text == "}" or text == "]") then
+      depth = depth > 0 and depth - 1 or nil
+    elseif depth == 0 and (text == "," or text == ";") then
+      depth = nil
+    end
     if token.line == line and token.kind == "string" then
-      local key = tokens[i - 1] and tokens[i - 1].text == "=" and tokens[i - 2]
-      if key and key.text == "]" then key = tokens[i - 3] end
       local shown
-      if key and report.is_secret_name(key.text) then
+      if depth and not is_reference(tokens, i) then
         shown = token.text:sub(1, 1) .. "***" .. token.text:sub(1, 1)
       else
-        local inside = token.text:match("^(['\"])")
-        shown = inside and inside .. self:mask(token.text:sub(2, -2)) .. inside or self:mask(token.text)
+        local quote = token.text:match("^['\"]")
+        shown = self:mask(token.text)
+        if quote then shown = quote .. report.mask_dsn(self:mask(token.text:sub(2, -2))) .. quote end
         if shown == token.text then shown = nil end
       end
       if shown then found[#found + 1] = { token = token, shown = shown } end
@@ -112,6 +144,11 @@ local function width(text)
   return select(2, text:gsub("[^\128-\191]", ""))
 end
 
+--- Nothing in a file may steer the terminal.
+local function printable(text)
+  return (text:gsub("[%c\127]", function(c) return c == "\t" and c or "?" end))
+end
+
 local function write_error(self, err, out)
   local place = err.place
   local line, column, replaced = shown_line(self, place)
@@ -123,8 +160,9 @@ local function write_error(self, err, out)
   local file, number, source_line = self.file, place.line, self.lines and self.lines[place.line] or ""
   if place.set then file, number, source_line = "--set", place.set, self.sets[place.set] end
   out[#out + 1] = ("%s:%d:%d: error: %s: %s\n"):format(file, number, width(source_line:sub(1, place.column - 1)) + 1,
-    err.path, self:mask(sentence))
+    printable(err.path), printable(self:mask(sentence)))
   -- A tab stays a tab below it, so that the caret stands right whatever a tab is.
+  line = printable(line)
   local indent = line:sub(1, column - 1):gsub("[\128-\191]", ""):gsub("[^\t]", " ")
   local length = math.max(1, width(line:sub(column, column + (replaced.length or place.length) - 1)))
   out[#out + 1] = ("%5d | %s\n      | %s^%s\n"):format(number, line, indent, ("~"):rep(length - 1))

@@ -55,7 +55,7 @@ local function read_secret(reference, directory)
     if not text or text == "" then return nil, ("the environment has no %s"):format(name) end
     return text
   elseif kind == "file" then
-    if name:sub(1, 1) ~= "/" then name = directory .. "/" .. name end
+    if name:sub(1, 1) ~= "/" and directory ~= "." then name = directory .. "/" .. name end
     return sys.read_secret(name, true)
   elseif kind == "cred" then
     local credentials = sys.getenv("CREDENTIALS_DIRECTORY")
@@ -100,21 +100,24 @@ local function functions(report, directory, place_of)
 end
 
 --- A message of Lua, "file:line: text", to an error with a place.
-local function add_lua_error(report, text, kind, message)
-  local line, rest = tostring(message):match("^config:(%d+): (.*)$")
+local function add_lua_error(report, text, message)
+  if type(message) ~= "string" then message = ("the error is a %s, not a text"):format(type(message)) end
+  local line, rest = message:match("^config:(%d+): (.*)$")
   line = tonumber(line)
   if not line then
-    report:add(nil, kind, "%s", tostring(message))
+    report:add(nil, "Lua", "%s", message)
     return
   end
   local near = rest:match("near '(.-)'$") or rest:match("'([%a_][%w_]*)'")
+  local byte = near and near:match("^<\\(%d+)>$") -- one that no token can begin with
+  if byte then near = string.char(tonumber(byte)) end
   local place
   if rest:find("near <eof>", 1, true) then
     place = source.end_place(text)
   else
     place = (near and source.find_in_line(text, line, near)) or source.find_in_line(text, line)
   end
-  report:add(place or { line = line, column = 1, length = 1 }, kind, "%s", rest)
+  report:add(place or { line = line, column = 1, length = 1 }, "Lua", "%s", rest)
 end
 
 --- Runs the text. Returns what it returned (nil after an error, which is in the report), a function that gives
@@ -122,7 +125,7 @@ end
 function run.chunk(text, directory, report)
   local made, why = load(text, "=config", "t", {})
   if not made then
-    add_lua_error(report, text, "Lua", why)
+    add_lua_error(report, text, why)
     return nil
   end
   local marked, constructors, calls, assigned = source.mark(text, { env = true, secret = true })
@@ -147,7 +150,7 @@ function run.chunk(text, directory, report)
   made = load(marked, "=config", "t", globals) or load(text, "=config", "t", globals)
   local ok, result = pcall(made, mark, call)
   if not ok then
-    add_lua_error(report, text, "Lua", result)
+    add_lua_error(report, text, result)
     return nil
   end
   return result, function(value) return constructor_of[value] end, assigned

@@ -47,6 +47,7 @@ local function find_option(spec, segments)
       for j = #segments, i + 1, -1 do segments[j] = nil end
       return nil
     end
+    if spec.type == "any" then return spec end
     spec = spec.kids and (spec.kids[segment.key] or spec.any)
     if not spec then return nil end
   end

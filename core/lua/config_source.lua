@@ -37,7 +37,13 @@ local function quoted_end(text, at)
     local c = text:sub(i, i)
     if c == quote then return i end
     if c == "\n" then return i - 1 end
-    i = i + (c == "\\" and 2 or 1)
+    if c == "\\" then
+      -- An escaped end of line, and \z, which takes all white space with it.
+      local _, last = text:find("^z%s*", i + 1)
+      i = (last or select(2, text:find("^\r?\n", i + 1)) or i + 1) + 1
+    else
+      i = i + 1
+    end
   end
   return #text
 end
