@@ -6,9 +6,11 @@
  * on-demand parser serves the error path alone: it knows where it stopped, which the DOM does not.
  * Must not know messages or scripts. Tests: tests/unit/test_json.c, tests/spec/json_spec.lua.
  */
+extern "C" {
 #include "lua/json.h"
 
 #include "base/text.h"
+}
 
 #include <lua.hpp>
 #include <simdjson.h>
@@ -192,7 +194,7 @@ static const char *excerpt(const struct mr_json *json, size_t at, char out[64])
     n = n > 24 ? 24 : n;
     while (n > 0 && n == 24 && ((unsigned char)json->text.ptr[at + n] & 0xc0) == 0x80)
         n--; /* not inside a character */
-    char clean[32];
+    char clean[32] = "";
     for (size_t i = 0; i < n; i++) {
         char c = json->text.ptr[at + i];
         clean[i] = (unsigned char)c < 0x20 || c == 0x7f ? ' ' : c;
