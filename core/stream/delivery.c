@@ -275,6 +275,8 @@ static bool settle(struct mr_delivery *delivery, const struct range *range, stru
         struct mr_part *part = segment->part;
         struct mr_job_state job = mr_segment_job(segment);
         part->decided = segment->next_offset;
+        if (segment->dead && part->position < part->decided)
+            part->position = part->decided; /* of a chunk: the rest of the message is settled too */
         mr_part_set_job(part, segment->has_job ? &job : NULL);
     }
     for (size_t s = 0; s < range->n_steps; s++)

@@ -78,10 +78,14 @@ static size_t unpack_keys(struct mr_bytes packed, struct mr_bytes *keys, size_t 
 }
 
 /* The unit is full and rows are left: what the next chunk, here or elsewhere, needs to go on. */
-static void cut_chunk(struct mr_segment *segment, const struct mr_bytes *keys, size_t n_keys,
+static void cut_chunk(struct mr_source *source, struct mr_record *rec,
+                      struct mr_segment *segment, const struct mr_bytes *keys, size_t n_keys,
                       const struct mr_row_ref *last, int64_t trigger_ms)
 {
     const uint8_t *end = mr_cell_skip(last->cells);
+    /* The record outlives this segment: what is read of it belongs to the record, not here. */
+    source->ops->headers(source, rec);
+    segment->rec = *rec;
     segment->has_job = true;
     segment->next_offset = segment->rec.offset;
     segment->job_trigger_ms = trigger_ms;
@@ -92,13 +96,13 @@ static void cut_chunk(struct mr_segment *segment, const struct mr_bytes *keys, s
 /* Stamps the rows of the span until they end or the unit is full; cuts only between row keys. */
 static bool stamp_span(struct mr_pipeline *pipeline, const struct mr_template *template,
                        const struct mr_bytes *keys, size_t n_keys, int64_t trigger_ms,
-                       struct mr_unit *unit, struct mr_segment *segment, bool *more,
-                       struct mr_error *err)
+                       struct mr_unit *unit, struct mr_segment *segment, struct mr_record *rec,
+                       bool *more, struct mr_error *err)
 {
     struct mr_row_ref row, last = {0};
     while (mr_span_next(pipeline->span, &row)) {
         if (last.cells && row.new_row_key && mr_pipeline_unit_full(pipeline, unit)) {
-            cut_chunk(segment, keys, n_keys, &last, trigger_ms);
+            cut_chunk(pipeline->source, rec, segment, keys, n_keys, &last, trigger_ms);
             *more = true;
             break;
         }
@@ -175,7 +179,7 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
     segment = mr_unit_begin(unit, part, rec);
     segment->bundle = ops->bundle(script);
     if (!(pipeline->lookup ? stamp_span(pipeline, template, keys, n_keys, ctx.now_ms, unit, segment,
-                                        &pass->more, err)
+                                        rec, &pass->more, err)
                            : stamp_outputs(pipeline, template, NULL, ctx.now_ms, unit, err))) {
         verdict = err->action == MR_REJECT ? MR_VERDICT_REJECT : MR_VERDICT_STOP;
         mr_unit_undo(unit);

@@ -24,6 +24,8 @@ enum {
     ADVANCE_AFTER_MS = 1000,    /* dropped messages move the ledger's position at least this often */
     ADVANCE_AFTER_N = 1000000,  /* or after so many of them */
     MARK_AFTER_MS = 5000,       /* Kafka's visible offset follows drops this often */
+    PULSE_MS = 5000,            /* an idle worker feels its services' pulse this often, */
+    PULSE_AWAY_MS = 1000,       /* and this often while the source is away */
     BACKOFF_MAX_MS = 10000
 };
 
@@ -50,6 +52,8 @@ struct mr_worker {
     int64_t claim_at_ms;
     unsigned failures; /* in a row, for the back-off */
     int64_t advance_at_ms, mark_at_ms; /* 0: nothing to do */
+    int64_t pulse_at_ms;
+    bool source_away; /* it said so, and nothing has come since */
     int exit_code;
     bool done;
     struct mr_log_gate reject_gate;
@@ -401,6 +405,40 @@ static void advance_if_due(struct mr_worker *worker, bool now)
     }
 }
 
+static void source_is_back(struct mr_worker *worker)
+{
+    if (!worker->source_away)
+        return;
+    worker->source_away = false;
+    if (!worker->claims_due)
+        set_status(worker, true, NULL);
+}
+
+/* Without traffic nobody would notice that a service is away, or back: a look at each, now and then. */
+static void feel_pulse(struct mr_worker *worker)
+{
+    struct mr_error err;
+    int64_t mono_ms = mr_clock_mono_ms(), low, high;
+    if (mono_ms < worker->pulse_at_ms || worker->claims_due || !worker->n_parts ||
+        !mr_unit_empty(&worker->unit))
+        return;
+    worker->pulse_at_ms = mono_ms + (worker->source_away ? PULSE_AWAY_MS : PULSE_MS);
+    if (worker->store) {
+        bool ok = worker->store->ops->begin(worker->store, NULL, 0, &err);
+        worker->store->ops->rollback(worker->store);
+        if (!ok) {
+            recover_all(worker, &err);
+            return;
+        }
+    }
+    if (worker->source_away &&
+        worker->source->ops->watermarks(worker->source, &worker->parts[0].at, PULSE_AWAY_MS, &low,
+                                        &high, &err)) {
+        mr_log(MR_INFO, "the source is back");
+        source_is_back(worker);
+    }
+}
+
 static void passed(struct mr_worker *worker, struct mr_part *part, int64_t position)
 {
     part->position = position;
@@ -451,7 +489,8 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
             pass.segment->owns_record = owned = !pass.more;
             if (!pass.more)
                 mr_part_set_job(part, NULL); /* the ledger's follows with the unit */
-            if (pass.more && !commit_unit(worker))
+            /* A chunk that was refused has settled the whole message as a dead letter. */
+            if (pass.more && (!commit_unit(worker) || !part->has_job))
                 pass.more = false;
             break;
         case MR_VERDICT_DROP:
@@ -505,6 +544,8 @@ static void on_error(struct mr_worker *worker, const struct mr_error *err)
         return;
     }
     mr_log(MR_WARN, "%s", err->msg);
+    worker->source_away = true;
+    set_status(worker, false, err->msg);
 }
 
 /* One look at the source. True if something came. */
@@ -521,6 +562,7 @@ static bool poll_source(struct mr_worker *worker)
     case MR_EVENT_NONE:
         return false;
     case MR_EVENT_RECORD:
+        source_is_back(worker);
         on_record(worker, &rec);
         return true;
     case MR_EVENT_ASSIGNED:
@@ -530,6 +572,7 @@ static bool poll_source(struct mr_worker *worker)
         on_revoked(worker);
         return true;
     case MR_EVENT_POSITION: {
+        source_is_back(worker);
         struct mr_part *part = find_part(worker, &rec);
         if (part && part->claimed && !part->has_job && rec.offset > part->position)
             passed(worker, part, rec.offset);
@@ -582,6 +625,7 @@ static void run(void *arg)
             commit_if_due(worker, !busy);
             advance_if_due(worker, false);
             claim_due(worker);
+            feel_pulse(worker);
         }
     if (worker->source)
         drain(worker);

@@ -396,6 +396,13 @@ static bool store_begin(struct mr_store *base, const struct mr_advance *steps, s
     return true;
 }
 
+/* "poison", or "poison@" and the row's other field. */
+static bool is_poison(struct mr_bytes a, struct mr_bytes b)
+{
+    return a.len >= 6 && memcmp(a.ptr, "poison", 6) == 0 &&
+           (a.len == 6 || (a.len == 7 + b.len && memcmp(a.ptr + 7, b.ptr, b.len) == 0));
+}
+
 static bool store_copy(struct mr_store *base, const struct mr_row_run *runs, size_t n,
                        struct mr_error *err)
 {
@@ -411,7 +418,7 @@ static bool store_copy(struct mr_store *base, const struct mr_row_run *runs, siz
             mr_buf_printf(&text, "%.*s|%.*s", (int)a.len, a.ptr, (int)b.len, b.ptr);
             log_add(&store->rows, mr_strdup(mr_buf_cstr(&text)));
             mr_buf_fini(&text);
-            if (a.len == 6 && memcmp(a.ptr, "poison", 6) == 0)
+            if (is_poison(a, b))
                 return mr_error_reject(err, "rejected", "injected: a row is refused");
         }
         mr_assert(rows == runs[i].n);

@@ -70,8 +70,8 @@ struct mr_store *mem_store(struct mem_world *world);
 
 /*
  * The script: messages are words. "KEY TEXT" joins KEY's rows: message value "TEXT:<column>", key <column>, row
- * (TEXT, <column>). "drop WHY" drops, "bad WHY" is rejected, "none" has no key. A row with the text "poison" is
- * refused by the store when it is copied.
+ * (TEXT, <column>). "drop WHY" drops, "bad WHY" is rejected, "none" has no key. A row with the text "poison", or
+ * "poison@<column>" for just that row, is refused by the store when it is copied.
  */
 struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_rows);
 

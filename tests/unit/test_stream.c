@@ -116,7 +116,7 @@ static void wait_for(const struct mem_log *log, const char *text, size_t n)
     int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
     while (mem_count(log, text) < n) {
         assert_true(mr_clock_mono_ms() < deadline);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
     }
 }
 
@@ -125,7 +125,7 @@ static void wait_ended(struct bench *bench)
     int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
     while (!mr_worker_status(bench->worker).ended) {
         assert_true(mr_clock_mono_ms() < deadline);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
     }
 }
 
@@ -309,6 +309,24 @@ static void a_refused_row_buries_its_message_and_no_other(void **state)
     bench_fini(&bench);
 }
 
+static void a_refused_row_in_a_later_chunk_settles_the_message(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 500);
+    mem_add(&bench.world, 0, "a poison@a-0120");
+    mem_add(&bench.world, 0, "b next");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "next|b-0499", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_fan_out(&bench.world, "poison@a-0120", 'a', 100, true); /* the two chunks before */
+    assert_int_equal(bench.world.rows.n, 100 + 500);
+    assert_int_equal(bench.world.out.n, 100 + 500);
+    assert_int_equal(bench.world.dead.n, 1);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
 static void dead_letters_can_go_to_a_topic(void **state)
 {
     (void)state;
@@ -356,7 +374,7 @@ static void traffic_that_is_only_dropped_costs_few_transactions(void **state)
                                                "pipeline=\"test\",reason=\"expired\"");
     double before = 0;
     while (mr_metric_read(dropped) - before < 5000 && mr_clock_mono_ms() < deadline)
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
     bench_stop(&bench);
     assert_true(bench.world.transactions < 20);
     assert_at_rest(&bench.world);
@@ -620,6 +638,7 @@ int main(void)
         cmocka_unit_test(a_big_fan_out_goes_in_chunks_and_resumes_after_its_cursor),
         cmocka_unit_test(a_restart_in_the_middle_of_a_fan_out_goes_on),
         cmocka_unit_test(a_refused_row_buries_its_message_and_no_other),
+        cmocka_unit_test(a_refused_row_in_a_later_chunk_settles_the_message),
         cmocka_unit_test(dead_letters_can_go_to_a_topic),
         cmocka_unit_test(an_oversized_message_is_buried_unread),
         cmocka_unit_test(traffic_that_is_only_dropped_costs_few_transactions),
