@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-enum { PREFIX_BYTES = 4, FORGET_STEP = 64 << 10, FORGET_PAGE = 4 << 10, FORGET_FROM = 4 << 20 };
+enum { PREFIX_BYTES = 4, FORGET_STEP = 64 << 10, FORGET_PAGE = 4 << 10, FORGET_FROM = 1 << 20 };
 
 /* A row of the tail. */
 struct element {
