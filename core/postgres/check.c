@@ -20,7 +20,15 @@ static const char rights_sql[] =
     "UNION ALL "
     "SELECT 'INSERT (' || c.name || ')', $3, pg_catalog.has_column_privilege($3, c.name, 'INSERT') "
     "FROM pg_catalog.unnest($4::text[]) AS c (name) WHERE $3 IS NOT NULL "
-    "AND NOT pg_catalog.has_table_privilege($3, 'INSERT')) r WHERE NOT r.held";
+    "AND NOT pg_catalog.has_table_privilege($3, 'INSERT') "
+    /* A serial column's default needs its sequence; an identity column's does not. */
+    "UNION ALL "
+    "SELECT 'USAGE', 'sequence ' || d.objid::pg_catalog.regclass::text, "
+    "pg_catalog.has_sequence_privilege(d.objid, 'USAGE') FROM pg_catalog.pg_depend d "
+    "JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'S' "
+    "WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'a' "
+    "AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+    "AND d.refobjid = $5::oid) r WHERE NOT r.held";
 
 static void put_array(struct mr_buf *out, const struct mr_pg_table *table)
 {
@@ -51,6 +59,7 @@ static bool check_rights(struct mr_pg *pg, struct mr_pg_home *home, struct mr_pg
     mr_pg_arg_text(&args, home->dead.len ? mr_buf_cstr(&home->dead) : NULL);
     mr_pg_arg_text(&args, table ? mr_buf_cstr(&table->sql_name) : NULL);
     mr_pg_arg_text(&args, mr_buf_cstr(&columns));
+    mr_pg_arg_int(&args, table ? table->oid : 0);
     PGresult *res = mr_pg_query(pg, rights_sql, &args);
     bool ok = mr_pg_expect(pg, res, PGRES_TUPLES_OK, MR_PG_OURS, "looking at the rights", err);
     for (int i = 0; ok && i < PQntuples(res); i++)

@@ -149,8 +149,12 @@ static bool check_length(const struct mr_row_column *column, const struct mr_val
 
 static void put_field(struct mr_buf *out, const void *bytes, size_t len)
 {
-    mr_buf_put_be32(out, (uint32_t)len);
-    mr_buf_put(out, bytes, len);
+    char *at = mr_buf_reserve(out, len + 4);
+    uint32_t length = __builtin_bswap32((uint32_t)len);
+    memcpy(at, &length, sizeof length);
+    if (len)
+        memcpy(at + sizeof length, bytes, len);
+    mr_buf_commit(out, len + 4);
 }
 
 static bool put_text(const struct mr_row_column *column, const struct mr_value *value,

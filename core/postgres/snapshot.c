@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { PROGRESS_MS = 100, LOOK_EVERY = 1024, COLUMNS_MAX = 1600 };
+enum { PROGRESS_MS = 100, LOOK_EVERY = 1024 };
 
 struct described {
     struct mr_lookup_schema schema; /* first: it is what is given out */

@@ -317,7 +317,7 @@ static void check_names_every_right_that_is_missing(void **state)
 {
     (void)state;
     fresh("t_check");
-    ask("CREATE TABLE rows (i int, j int)");
+    ask("CREATE TABLE rows (i int, j int, s serial)");
     ask("DO $$ BEGIN CREATE ROLE t_limited; EXCEPTION WHEN duplicate_object THEN NULL; END $$");
     ask("GRANT USAGE ON SCHEMA t_check TO t_limited; GRANT SELECT ON millrace_meta, "
         "millrace_ledger "
@@ -333,15 +333,79 @@ static void check_names_every_right_that_is_missing(void **state)
     struct mr_buf report = {0};
     const struct mr_row_schema *schema;
     assert_true(mr_postgres_check(&options, &report, &schema, &err));
-    assert_int_equal(schema->n, 2);
-    assert_non_null(strstr(mr_buf_cstr(&report), "rows go to t_check.rows, 2 columns"));
+    assert_int_equal(schema->n, 3);
+    assert_non_null(strstr(mr_buf_cstr(&report), "rows go to t_check.rows, 3 columns"));
     mr_postgres_row_schema_free(schema);
     setenv("PGOPTIONS", "-c search_path=t_check -c role=t_limited", 1);
     assert_false(mr_postgres_check(&options, &report, NULL, &err));
     assert_non_null(strstr(err.msg, "INSERT on t_check.millrace_ledger, UPDATE on "
                                     "t_check.millrace_ledger, INSERT on t_check.millrace_dead, "
-                                    "INSERT (j) on t_check.rows"));
+                                    "INSERT (j) on t_check.rows, INSERT (s) on t_check.rows, "
+                                    "USAGE on sequence rows_s_seq"));
     mr_buf_fini(&report);
+}
+
+/* What the documentation asks an operator to grant is enough for everything a store does. */
+static void the_documented_rights_are_enough(void **state)
+{
+    (void)state;
+    fresh("t_rights");
+    ask("CREATE TABLE rows (id serial, i int)");
+    ask("DO $$ BEGIN CREATE ROLE t_least; EXCEPTION WHEN duplicate_object THEN NULL; END $$");
+    ask("GRANT USAGE ON SCHEMA t_rights TO t_least; GRANT SELECT ON millrace_meta TO t_least; "
+        "GRANT SELECT, INSERT, UPDATE ON millrace_ledger TO t_least; "
+        "GRANT INSERT ON millrace_dead, rows TO t_least; GRANT USAGE ON rows_id_seq TO t_least");
+    setenv("PGOPTIONS", "-c search_path=t_rights -c role=t_least", 1);
+    struct mr_postgres_store_options options = {.dsn = dsn,
+                                                .table = "rows",
+                                                .dead_table = "millrace_dead",
+                                                .group = "g",
+                                                .owner = "o",
+                                                .application_name = "millrace/g/o/0",
+                                                .mode = "at_least_once"};
+    struct mr_error err;
+    if (!mr_postgres_check(&options, NULL, NULL, &err))
+        fail_msg("%s", err.msg);
+    struct mr_store *store = connected("a", "rows");
+    struct mr_claim claim = claimed(store);
+    const struct mr_dead_letter letter = {
+        .rec = {.topic = "t", .value = {"v", 1}}, .class_ = "c", .error = "e"};
+    begun(store, &claim, 1);
+    assert_true(copy_int(store, "i", 7, &err));
+    assert_true(store->ops->bury(store, &letter, 1, &err));
+    assert_true(store->ops->check(store, &err));
+    assert_int_equal(store->ops->commit(store, &err), MR_DECIDED);
+    assert_string_equal(ask("SELECT i FROM rows"), "7");
+    /* A right that is taken away later is for a person to give back. */
+    ask("REVOKE INSERT ON rows FROM t_least");
+    claim = claimed(store);
+    assert_false(begin(store, &claim, 2, &err));
+    assert_int_equal(err.action, MR_STOP);
+    assert_non_null(strstr(err.msg, "permission denied"));
+    store->ops->close(store);
+}
+
+/* The server of the tests has no certificate: what is not this machine by name is not talked to. */
+static void another_host_must_show_a_certificate(void **state)
+{
+    (void)state;
+    if (!getenv("MILLRACE_PG_TCP"))
+        skip();
+    char other[256];
+    snprintf(other, sizeof other,
+             "host=db.example.org hostaddr=127.0.0.1 port=%s dbname=promo "
+             "user=millrace",
+             ask("SHOW port"));
+    struct mr_error err;
+    assert_false(mr_postgres_init(other, NULL, false, NULL, &err));
+    assert_int_equal(err.action, MR_STOP);
+    assert_int_equal(err.code, MR_EXIT_CONFIG);
+    assert_non_null(strstr(err.msg, "sslmode=verify-full"));
+    assert_non_null(strstr(err.msg, "sslrootcert="));
+    fresh("t_host");
+    strcat(other, " sslmode=disable");
+    if (!mr_postgres_init(other, NULL, false, NULL, &err))
+        fail_msg("%s", err.msg);
 }
 
 int main(void)
@@ -359,6 +423,8 @@ int main(void)
         cmocka_unit_test(the_clock_is_the_servers),
         cmocka_unit_test(a_refused_login_names_the_principal_and_no_password),
         cmocka_unit_test(check_names_every_right_that_is_missing),
+        cmocka_unit_test(the_documented_rights_are_enough),
+        cmocka_unit_test(another_host_must_show_a_certificate),
     };
     return cmocka_run_group_tests(tests, side_setup, side_teardown);
 }

@@ -90,6 +90,46 @@ static void who_was_claimed_from_cannot_begin(void **state)
     b->ops->close(b);
 }
 
+/* One partition that was lost takes the whole unit with it. */
+static void a_unit_over_partitions_is_all_or_nothing(void **state)
+{
+    (void)state;
+    fresh("t_partitions");
+    struct mr_store *a = connected("a", NULL), *b = connected("b", NULL);
+    struct mr_error err;
+    struct mr_advance steps[3];
+    for (int32_t i = 0; i < 3; i++) {
+        struct mr_partition at = {"topic_in", i};
+        struct mr_claim claim;
+        assert_true(a->ops->claim(a, &at, &claim, &err));
+        steps[i] = (struct mr_advance){
+            .at = at, .epoch = claim.epoch, .unit = 0, .new_unit = 1, .next_offset = 10 + i};
+    }
+    assert_true(a->ops->begin(a, steps, 3, &err));
+    assert_int_equal(a->ops->commit(a, &err), MR_DECIDED);
+    assert_string_equal(ask("SELECT string_agg(concat(unit, '/', next_offset), ' ' ORDER BY part) "
+                            "FROM millrace_ledger"),
+                        "1/10 1/11 1/12");
+    struct mr_claim taken;
+    assert_true(b->ops->claim(b, &steps[1].at, &taken, &err));
+    for (int i = 0; i < 3; i++) {
+        steps[i].unit = steps[i].new_unit; /* only drops: the unit stays */
+        steps[i].next_offset += 100;
+    }
+    assert_false(a->ops->begin(a, steps, 3, &err));
+    assert_int_equal(err.action, MR_RECOVER);
+    assert_non_null(strstr(err.msg, "topic_in/1"));
+    a->ops->rollback(a);
+    steps[1].epoch = taken.epoch;
+    assert_true(b->ops->begin(b, &steps[1], 1, &err));
+    assert_int_equal(b->ops->commit(b, &err), MR_DECIDED);
+    assert_string_equal(ask("SELECT string_agg(concat(unit, '/', next_offset), ' ' ORDER BY part) "
+                            "FROM millrace_ledger"),
+                        "1/10 1/111 1/12");
+    a->ops->close(a);
+    b->ops->close(b);
+}
+
 struct claiming {
     struct mr_store *store;
     struct mr_claim claim;
@@ -433,6 +473,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_unit_moves_the_ledger_with_its_rows),
         cmocka_unit_test(who_was_claimed_from_cannot_begin),
+        cmocka_unit_test(a_unit_over_partitions_is_all_or_nothing),
         cmocka_unit_test(a_claim_waits_for_the_unit_in_flight),
         cmocka_unit_test(a_claim_ends_a_session_that_keeps_the_ledger),
         cmocka_unit_test(a_lost_connection_leaves_commit_in_doubt),
