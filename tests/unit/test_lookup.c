@@ -626,6 +626,36 @@ static void keys_that_can_never_match_are_refused(void **state)
     }
 }
 
+/* A lookup may be nothing but its key: a row is then found, and has no cells. */
+static void rows_without_columns_are_counted(void **state)
+{
+    (void)state;
+    struct mr_lookup_column columns[] = {{"k", MR_INT, "integer"}};
+    struct mr_lookup_schema schema = {"bare", columns, 1, 1};
+    struct mr_span *span = mr_span_new();
+    for (uint32_t copies = 1; copies <= 3; copies++) {
+        struct mr_table_builder *builder = mr_table_builder_new(&schema, false, 0);
+        struct mr_table *table = NULL;
+        struct mr_value key = INT(5);
+        struct mr_buf packed = {0};
+        struct mr_row_ref row;
+        struct mr_error err;
+        for (uint32_t i = 0; i < copies; i++)
+            assert_true(mr_table_builder_add(builder, &key, &err));
+        assert_true(mr_table_builder_finish(builder, &table, &err));
+        assert_true(mr_lookup_key(&schema, &key, &packed, &err));
+        struct mr_bytes asked = {packed.ptr, packed.len};
+        assert_int_equal(mr_span_open(span, table, &asked, 1, (struct mr_bytes){0}), 1);
+        assert_true(mr_span_next(span, &row));
+        assert_int_equal(row.copies, copies);
+        assert_memory_equal(row.key, packed.ptr, packed.len);
+        assert_false(mr_span_next(span, &row));
+        mr_buf_fini(&packed);
+        mr_table_free(table);
+    }
+    mr_span_free(span);
+}
+
 static void unknown_keys_and_empty_tables_find_nothing(void **state)
 {
     (void)state;
@@ -871,6 +901,7 @@ int main(void)
         cmocka_unit_test(a_giant_posting_is_sorted_and_whole),
         cmocka_unit_test(scripts_find_keys_in_any_equal_form),
         cmocka_unit_test(keys_that_can_never_match_are_refused),
+        cmocka_unit_test(rows_without_columns_are_counted),
         cmocka_unit_test(unknown_keys_and_empty_tables_find_nothing),
         cmocka_unit_test(readers_keep_the_table_they_acquired),
     };
