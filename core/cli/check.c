@@ -8,6 +8,7 @@
  */
 #include "cli/cli.h"
 
+#include "base/log.h"
 #include "cli/findings.h"
 #include "cli/settings.h"
 #include "lua/script.h"
@@ -131,9 +132,14 @@ static void check_kafka(struct check *check, const struct mr_node *node)
 /* Each line of the report is a finding. */
 static void report_lines(struct check *check, const char *path, struct mr_buf *report)
 {
-    for (char *line = strtok(report->len ? (char *)mr_buf_cstr(report) : NULL, "\n"); line;
-         line = strtok(NULL, "\n"))
+    const char *text = mr_buf_cstr(report);
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+        char *line = mr_strndup(text, len);
         mr_findings_ok(&check->findings, path, line);
+        free(line);
+        text += len + (text[len] == '\n');
+    }
 }
 
 static void check_postgres(struct check *check, const struct mr_node *node,
@@ -236,6 +242,9 @@ int mr_cli_check(const struct mr_cli_args *args)
     if (mr_cli_load_quietly(args, &config, &errors)) {
         mr_findings_ok(&check.findings, args->config, "read");
         check.config = config;
+        /* What the clients would log on the way is said by the findings. */
+        if (strcmp(mr_node_text(config, "log.level"), "debug") != 0)
+            mr_log_init(MR_ERROR, MR_LOG_AUTO);
         check_all(&check);
     } else {
         mr_findings_config(&check.findings, mr_buf_cstr(&errors));
