@@ -1,15 +1,17 @@
 /*
  * lookup.h - a table held in memory: key -> posting, a sorted run of packed rows (core/lookup).
  *
- * Shapes. A cell is a tagged, self-delimiting encoding of one value (mr_cell_put / mr_cell_read); cells compare
- * with mr_cell_compare: by type tag, then canonical bytes (integers, floats and times in their own order); the
- * same in every process and version, since the ledger keeps keys and cursors as cells. A key is its key columns'
- * cells in order. A row is its columns' cells in order. A posting holds the rows of one key, sorted by the
- * first column's cell (the row key), then by the rest; equal rows stand once, with a count.
- * A text that is a uuid in canonical lower-case form is held in 16 bytes and comes out as the same text.
+ * Shapes. A cell is a tagged, self-delimiting encoding of one value (mr_cell_put / mr_cell_read);
+ * cells compare with mr_cell_compare: by type tag, then canonical bytes (integers, floats and times
+ * in their own order); the same in every process and version, since the ledger keeps keys and
+ * cursors as cells. A key is its key columns' cells in order. A row is its columns' cells in order.
+ * A posting holds the rows of one key, sorted by the first column's cell (the row key), then by the
+ * rest; equal rows stand once, with a count. A text that is a uuid in canonical lower-case form is
+ * held in 16 bytes and comes out as the same text.
  *
- * Threads. A table is immutable once built. A lookup is the named place that holds the current table: one
- * writer swaps, any thread acquires and releases. A reader keeps what it acquired for a whole unit.
+ * Threads. A table is immutable once built. A lookup is the named place that holds the current
+ * table: one writer swaps, any thread acquires and releases. A reader keeps what it acquired for a
+ * whole unit.
  */
 #ifndef MILLRACE_LOOKUP_H
 #define MILLRACE_LOOKUP_H
@@ -22,8 +24,8 @@ struct mr_lookup_column {
     const char *type_name; /* as Postgres prints it */
 };
 
-/* Columns: the key columns first, in the order of `key`, then the configured columns. A column that is both
- * stands in both places. */
+/* Columns: the key columns first, in the order of `key`, then the configured columns. A column that
+ * is both stands in both places. */
 struct mr_lookup_schema {
     const char *name; /* of the lookup */
     const struct mr_lookup_column *columns;
@@ -38,36 +40,41 @@ void mr_lookup_schema_free(struct mr_lookup_schema *schema);
 
 /* --- cells --- */
 void mr_cell_put(struct mr_buf *out, const struct mr_value *value);
-/* Reads the cell at `at`; returns where the next begins. The value borrows the cell's bytes. A text that is
- * a canonical uuid comes back as MR_UUID, which prints as the same text: callers need not tell them apart. */
+/* Reads the cell at `at`; returns where the next begins. The value borrows the cell's bytes. A text
+ * that is a canonical uuid comes back as MR_UUID, which prints as the same text: callers need not
+ * tell them apart. */
 const uint8_t *mr_cell_read(const uint8_t *at, struct mr_value *value);
 const uint8_t *mr_cell_skip(const uint8_t *at);
 int mr_cell_compare(const uint8_t *a, const uint8_t *b);
-/* How many cells `cells` is made of; 0 if it is not whole, well-formed cells. The other functions check
- * nothing: ask this first about bytes from outside (the ledger). */
+/* How many cells `cells` is made of; 0 if it is not whole, well-formed cells. The other functions
+ * check nothing: ask this first about bytes from outside (the ledger). */
 size_t mr_cells_count(struct mr_bytes cells);
 
 /*
- * A key as a script gave it, appended to `out` in the form of the key columns. A string for a uuid column is
- * parsed (any case), for a numeric, timestamptz or date column likewise (times as mr_value_json writes them);
- * whole floats for an integer column and integers for a float or numeric column are converted. Anything else
- * for a text column (an integer, a bool) stays what it is and matches nothing, as null does anywhere.
- * `values`: schema->n_keys of them. False, MR_REJECT `schema`, nothing appended: a kind that the column can
- * never equal (a string for an integer column, a float with a fraction, a malformed uuid).
+ * A key as a script gave it, appended to `out` in the form of the key columns. A string for a uuid
+ * column is parsed (any case), for a numeric, timestamptz or date column likewise (times as
+ * mr_value_json writes them); whole floats for an integer column and integers for a float or
+ * numeric column are converted. Anything else for a text column (an integer, a bool) stays what it
+ * is and matches nothing, as null does anywhere. `values`: schema->n_keys of them. False, MR_REJECT
+ * `schema`, nothing appended: a kind that the column can never equal (a string for an integer
+ * column, a float with a fraction, a malformed uuid).
  */
-MR_MUSTCHECK bool mr_lookup_key(const struct mr_lookup_schema *schema, const struct mr_value *values,
-                                struct mr_buf *out, struct mr_error *err);
+MR_MUSTCHECK bool mr_lookup_key(const struct mr_lookup_schema *schema,
+                                const struct mr_value *values, struct mr_buf *out,
+                                struct mr_error *err);
 
 /* --- building: one thread, then immutable --- */
 struct mr_table_builder;
 struct mr_table;
-/* Copies the schema. max_bytes 0: no bound; else it holds for the memory while building, a little more than
- * the table will take. With `distinct` false equal rows are kept apart (their count is what a reader sees). */
+/* Copies the schema. max_bytes 0: no bound; else it holds for the memory while building, a little
+ * more than the table will take. With `distinct` false equal rows are kept apart (their count is
+ * what a reader sees). */
 struct mr_table_builder *mr_table_builder_new(const struct mr_lookup_schema *schema, bool distinct,
                                               size_t max_bytes);
 /* One row: all schema->n_columns values. A NULL in a key column: the row can never be found and is
- * counted, not kept. In the key, numerics lose trailing zeros and -0.0 its sign, so that equal keys have equal
- * cells. False: max_bytes would be exceeded (MR_STOP), before it is; the builder is good for free only. */
+ * counted, not kept. In the key, numerics lose trailing zeros and -0.0 its sign, so that equal keys
+ * have equal cells. False: max_bytes would be exceeded (MR_STOP), before it is; the builder is good
+ * for free only. */
 MR_MUSTCHECK bool mr_table_builder_add(struct mr_table_builder *builder,
                                        const struct mr_value *values, struct mr_error *err);
 /* Takes the builder, also when it fails (max_bytes); gives the table. */
@@ -95,22 +102,23 @@ struct mr_posting {
 bool mr_table_find(const struct mr_table *table, struct mr_bytes key, struct mr_posting *out);
 
 /*
- * A span: the rows of one message, in row-key order, over one or several keys, each distinct row once (when
- * the table is distinct), after the cursor. A row reached by two keys shows the one that comes first in
- * `keys`. Rows are told apart by the columns after the key. A span belongs to one thread and can be opened
- * again and again; table and cursor are borrowed while it is read, `keys` only by mr_span_open.
+ * A span: the rows of one message, in row-key order, over one or several keys, each distinct row
+ * once (when the table is distinct), after the cursor. A row reached by two keys shows the one that
+ * comes first in `keys`. Rows are told apart by the columns after the key. A span belongs to one
+ * thread and can be opened again and again; table and cursor are borrowed while it is read, `keys`
+ * only by mr_span_open.
  */
 struct mr_span;
 struct mr_row_ref {
     const uint8_t *key;   /* cells of the key columns */
     const uint8_t *cells; /* cells of the other columns */
     uint32_t copies;      /* 1, or how many equal rows stand here when the table is not distinct */
-    bool new_row_key;     /* the first cell differs from the row before: a chunk may be cut in front */
+    bool new_row_key; /* the first cell differs from the row before: a chunk may be cut in front */
 };
 struct mr_span *mr_span_new(void);
 void mr_span_free(struct mr_span *span);
-/* Returns the number of keys that are known (also when no row of theirs is after the cursor). `cursor`: the
- * row key (one cell) after which to begin; ptr NULL: from the start. */
+/* Returns the number of keys that are known (also when no row of theirs is after the cursor).
+ * `cursor`: the row key (one cell) after which to begin; ptr NULL: from the start. */
 size_t mr_span_open(struct mr_span *span, const struct mr_table *table, const struct mr_bytes *keys,
                     size_t n, struct mr_bytes cursor);
 bool mr_span_next(struct mr_span *span, struct mr_row_ref *row);
