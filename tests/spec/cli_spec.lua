@@ -242,8 +242,8 @@ describe("the program", function()
 
   it("leaves no core behind, since memory holds passwords", function()
     local log = dir .. "/log"
-    local pid = shell.run(("cd '%s' && { ulimit -c unlimited; '%s' run --set admin.listen=off >'%s' 2>&1 & } && echo $!")
-      :format(dir, bin, log)):match("%d+")
+    local line = "cd '%s' && { ulimit -c unlimited; '%s' run --set admin.listen=off >'%s' 2>&1 & } && echo $!"
+    local pid = shell.run(line:format(dir, bin, log)):match("%d+")
     shell.wait(10, "the daemon's first line", function() return (shell.read(log) or ""):find("starting", 1, true) end)
     local limits = shell.read("/proc/" .. pid .. "/limits")
     os.execute("kill -KILL " .. pid)
