@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 10000, PATH_MAX_LEN = 256 };
+enum { TIMEOUT_MS = 5000, PATH_MAX_LEN = 256 };
 
 struct check {
     const struct mr_node *config;
