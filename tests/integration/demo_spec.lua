@@ -16,20 +16,24 @@ local function check(out, err)
   assert.truthy(err:find("8 rows", 1, true), err)
 end
 
+-- A place of its own for temporary directories: what is in it afterwards was left behind.
+local place = shell.temp()
+shell.run { "mkdir", place }
+local env = { TMPDIR = place }
+
 local function left_behind()
-  return shell.run [[ls -d ${TMPDIR:-/tmp}/millrace-demo.* 2>/dev/null; cat /proc/[0-9]*/environ 2>/dev/null |
-    tr '\0' '\n' | grep '^MILLRACE_RUN=.*/millrace-demo\.' || true]]
+  return shell.run { "ls", place } .. shell.run([[cat /proc/[0-9]*/environ 2>/dev/null |
+    tr '\0' '\n' | grep -F "MILLRACE_RUN=$TMPDIR/" || true]], { env = env })
 end
 
 describe("tools/demo --once #demo", function()
   it("prints the 8 messages, twice in a row, and leaves nothing behind", function()
-    local before = left_behind()
     for _ = 1, 2 do
-      local status, out, err = shell.try({ root .. "/tools/demo", "--once" }, { dir = "/" })
+      local status, out, err = shell.try({ root .. "/tools/demo", "--once" }, { dir = "/", env = env })
       assert.equal(0, status, err)
       check(out, err)
     end
-    assert.equal(before, left_behind())
+    assert.equal("", left_behind())
   end)
 
   it("runs twice at once from two directories", function()
@@ -38,15 +42,16 @@ describe("tools/demo --once #demo", function()
       (cd / && %s/tools/demo --once >%s.out 2>%s.err; echo $? >%s.rc) &
       (cd tests && ../tools/demo --once >%s.out 2>%s.err; echo $? >%s.rc) &
       wait]]):format(root, a, a, a, b, b, b)
-    assert.equal(0, (shell.try(line, { dir = root })))
+    assert.equal(0, (shell.try(line, { dir = root, env = env })))
     for _, path in ipairs { a, b } do
       assert.equal("0\n", shell.read(path .. ".rc"), shell.read(path .. ".err"))
       check(shell.read(path .. ".out"), shell.read(path .. ".err"))
     end
+    assert.equal("", left_behind())
   end)
 
   it("--kafka gives the same with a real broker", function()
-    local status, out, err = shell.try { root .. "/tools/demo", "--once", "--kafka" }
+    local status, out, err = shell.try({ root .. "/tools/demo", "--once", "--kafka" }, { env = env })
     assert.equal(0, status, err)
     check(out, err)
   end)

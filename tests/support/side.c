@@ -52,6 +52,10 @@ void await(const char *wanted, const char *sql)
 
 void fresh(const char *schema)
 {
+    /* What a test that failed has left open must not fail the next one. */
+    ask("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE application_name LIKE 'millrace/%%'");
+    await("0", "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'millrace/%'");
     char options[128];
     snprintf(options, sizeof options, "-c search_path=%s", schema);
     setenv("PGOPTIONS", options, 1);
