@@ -1,8 +1,8 @@
 /*
  * log.c - log lines: format, escape, write.
  *
- * Any thread after mr_log_init. Owns the process-wide level and format, the status line, and each thread's
- * name. Must not know who logs what. Tests: tests/unit/test_base.c.
+ * Any thread after mr_log_init. Owns the process-wide level and format, the status line, and each
+ * thread's name. Must not know who logs what. Tests: tests/unit/test_base.c.
  */
 #include "base/log.h"
 
@@ -24,7 +24,8 @@ static bool as_json;
 static void (*hook_line)(const char *, void *);
 static void *hook_arg;
 static _Thread_local char thread_name[64];
-static pthread_mutex_t screen = PTHREAD_MUTEX_INITIALIZER; /* guards status and the order of writes */
+static pthread_mutex_t screen =
+    PTHREAD_MUTEX_INITIALIZER; /* guards status and the order of writes */
 static char status[256];
 static const char clear_line[] = "\r\033[K";
 
@@ -137,7 +138,8 @@ int mr_log_status_width(void)
         return 0;
     int columns = size.ws_col ? size.ws_col : 80;
     int most = (int)sizeof status - 1;
-    return columns - 1 < most ? columns - 1 : most; /* the last column would wrap on some terminals */
+    return columns - 1 < most ? columns - 1
+                              : most; /* the last column would wrap on some terminals */
 }
 
 static void emit(enum mr_level level, const char *msg)

@@ -1,9 +1,9 @@
 /*
  * log.h - one line an event, on stderr: text on a terminal, JSON lines otherwise.
  *
- * Control characters are escaped, so that input cannot forge lines. Set up once by main before threads
- * start; then any thread. A line is one write(2). Repeated floods are the caller's business: use
- * mr_log_every for what can happen once a message.
+ * Control characters are escaped, so that input cannot forge lines. Set up once by main before
+ * threads start; then any thread. A line is one write(2). Repeated floods are the caller's
+ * business: use mr_log_every for what can happen once a message.
  */
 #ifndef MR_BASE_LOG_H
 #define MR_BASE_LOG_H
@@ -25,8 +25,8 @@ void mr_log_thread_name(const char *name);
 void mr_log(enum mr_level level, const char *format, ...) MR_PRINTF(2, 3);
 
 /*
- * A gate for lines that may come once a message: lets 10 through at once, then one each second, and the
- * next line that passes says how many were left out. One gate a call site and thread, zeroed.
+ * A gate for lines that may come once a message: lets 10 through at once, then one each second, and
+ * the next line that passes says how many were left out. One gate a call site and thread, zeroed.
  */
 struct mr_log_gate {
     int64_t next_ms;
@@ -37,13 +37,14 @@ void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *for
     MR_PRINTF(3, 4);
 
 /*
- * The status line: one line that stands below the log on a terminal, such as a progress bar. Log lines of any
- * thread appear above it. `text` is copied, without a newline; NULL takes it away. Nothing happens where
- * lines cannot be redrawn (mr_log_status_width is 0).
+ * The status line: one line that stands below the log on a terminal, such as a progress bar. Log
+ * lines of any thread appear above it. `text` is copied, without a newline; NULL takes it away.
+ * Nothing happens where lines cannot be redrawn (mr_log_status_width is 0).
  */
 void mr_log_status(const char *text);
 
-/* Columns that a status line may fill; 0 where there can be none: not a terminal, TERM=dumb, JSON lines. */
+/* Columns that a status line may fill; 0 where there can be none: not a terminal, TERM=dumb, JSON
+ * lines. */
 int mr_log_status_width(void);
 
 /* Called with each finished line in place of stderr (tests); NULL restores stderr. */
