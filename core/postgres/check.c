@@ -24,7 +24,9 @@ static const char rights_sql[] =
     /* A serial column's default needs its sequence; an identity column's does not. */
     "UNION ALL "
     "SELECT 'USAGE', 'sequence ' || d.objid::pg_catalog.regclass::text, "
-    "pg_catalog.has_sequence_privilege(d.objid, 'USAGE') FROM pg_catalog.pg_depend d "
+    /* CASE: the planner may ask before it joins, and what is no sequence raises. */
+    "CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(d.objid, 'USAGE') END "
+    "FROM pg_catalog.pg_depend d "
     "JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'S' "
     "WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'a' "
     "AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass "
