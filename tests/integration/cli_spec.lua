@@ -59,15 +59,6 @@ describe("the commands", function()
     assert.truthy(wrong["pipelines.promo.sinks.postgres"][1]:find("millrace init", 1, true), out)
   end)
 
-  it("check --connect knows the real columns when it loads the scripts", function()
-    s:init()
-    s:sql("alter table subscribers_feedback add column region text not null")
-    s.config.lookups.subscribers.columns = { "id" }
-    local wrong, status, out = findings(false, "--connect")
-    assert.equal(78, status, out)
-    assert.truthy(wrong["pipelines.promo.script"] or wrong["pipelines.promo.sinks.postgres"], out)
-  end)
-
   it("init --create-topics creates the topics that are missing and leaves the others", function()
     local topic_in, topic_out, dead = s.id .. "_new", s.topic_out, s.id .. "_dead"
     s.promo.source.topics = { topic_in }
