@@ -28,8 +28,8 @@ int mr_cli_config(const struct mr_cli_args *args)
     else if (!mr_config_show(args->config, args->sets, args->n_sets, mr_cli_checks(), format, &text,
                              &errors))
         code = MR_EXIT_CONFIG;
-    fwrite(text.ptr, 1, text.len, stdout);
-    fwrite(errors.ptr, 1, errors.len, stderr);
+    fputs(mr_buf_cstr(&text), stdout);
+    fputs(mr_buf_cstr(&errors), stderr);
     mr_buf_fini(&text);
     mr_buf_fini(&errors);
     return code;
