@@ -48,8 +48,9 @@ static bool refuse(struct encoder *enc, const struct path *path, const char *cla
     struct mr_buf where;
     mr_buf_init(&where);
     put_path(&where, path);
+    const char *text = mr_buf_cstr(&where);
     mr_error_reject(enc->err, class_, "%s%s%.200s %s", enc->what, path ? ": " : "",
-                    path ? mr_buf_cstr(&where) + (path->name && !path->up) : "", sentence);
+                    text + (*text == '.'), sentence);
     mr_buf_fini(&where);
     return false;
 }

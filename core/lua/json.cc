@@ -162,28 +162,46 @@ static bool hex4(const char *p, unsigned *out)
     return true;
 }
 
-/* The first \uD800..\uDFFF without its other half, or SIZE_MAX. The text has padding behind it. */
-static size_t lone_surrogate_at(const char *text, size_t len)
+enum class fault { none, escape, surrogate, control };
+
+/* What is wrong with the escape at `at`; *len is its length if nothing is. The text has padding
+ * behind it. */
+static fault check_escape(const char *at, size_t *len)
+{
+    unsigned unit, low;
+    *len = 2;
+    if (at[1] != 'u')
+        return at[1] && strchr("\"\\/bfnrt", at[1]) ? fault::none : fault::escape;
+    if (!hex4(at + 2, &unit))
+        return fault::escape;
+    *len = 6;
+    if (unit < 0xd800 || unit > 0xdfff)
+        return fault::none;
+    *len = 12;
+    bool paired = unit < 0xdc00 && at[6] == '\\' && at[7] == 'u' && hex4(at + 8, &low) &&
+                  low >= 0xdc00 && low <= 0xdfff;
+    return paired ? fault::none : fault::surrogate;
+}
+
+/* The first thing inside a string that JSON forbids, and where. simdjson says only that there is
+ * one. */
+static fault string_fault(const char *text, size_t len, size_t *where)
 {
     bool in_string = false;
-    for (size_t at = 0; at < len; at++) {
-        if (text[at] == '"') {
+    for (size_t at = 0, step; at < len; at += step) {
+        fault found = fault::none;
+        step = 1;
+        if (text[at] == '"')
             in_string = !in_string;
-        } else if (in_string && text[at] == '\\') {
-            unsigned unit, low;
-            if (text[at + 1] != 'u' || !hex4(text + at + 2, &unit)) {
-                at++;
-            } else if (unit < 0xd800 || unit > 0xdfff) {
-                at += 5;
-            } else if (unit < 0xdc00 && text[at + 6] == '\\' && text[at + 7] == 'u' &&
-                       hex4(text + at + 8, &low) && low >= 0xdc00 && low <= 0xdfff) {
-                at += 11;
-            } else {
-                return at;
-            }
-        }
+        else if (in_string && text[at] == '\\')
+            found = check_escape(text + at, &step);
+        else if (in_string && (unsigned char)text[at] < 0x20)
+            found = fault::control;
+        *where = at;
+        if (found != fault::none)
+            return found;
     }
-    return SIZE_MAX;
+    return fault::none;
 }
 
 /* A few bytes of the text from `at`, fit for an error message. */
@@ -236,25 +254,29 @@ static bool explain(const struct mr_json *json, simdjson::error_code code, struc
         return mr_error_reject(err, "decode", "the value is %s: expected JSON",
                                len ? "blank" : "empty");
     if (code == simdjson::UTF8_ERROR) {
-        size_t at = bad_utf8_at(text, len);
+        size_t bad = bad_utf8_at(text, len);
         return mr_error_reject(err, "utf8", "the value is not UTF-8: byte 0x%02x at position %zu",
-                               at < len ? (unsigned)(unsigned char)text[at] : 0u, at);
+                               bad < len ? (unsigned)(unsigned char)text[bad] : 0u, bad);
     }
     if (code == simdjson::CAPACITY || code == simdjson::MEMALLOC)
         return mr_error_reject(err, "decode", "the value of %zu bytes is too large to parse", len);
-    if (code == simdjson::STRING_ERROR) {
-        size_t at = lone_surrogate_at(text, len);
-        if (at != SIZE_MAX)
+    size_t at;
+    if (code == simdjson::STRING_ERROR || code == simdjson::UNESCAPED_CHARS) {
+        fault found = string_fault(text, len, &at);
+        if (found == fault::surrogate)
             return mr_error_reject(err, "utf8",
                                    "a surrogate without its other half at position %zu: %s", at,
                                    excerpt(json, at, piece));
+        if (found != fault::none)
+            return mr_error_reject(err, "decode", "not JSON: %s, at position %zu: %s",
+                                   what_is_wrong(code), at, excerpt(json, at, piece));
     }
     if (code == simdjson::DEPTH_ERROR)
         return mr_error_reject(err, "decode", "the value is nested more than %d levels deep",
                                MR_JSON_DEPTH_MAX);
     if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
         return mr_error_reject(err, "decode", "not JSON: it begins with a byte order mark");
-    size_t at = code == simdjson::UNCLOSED_STRING ? SIZE_MAX : broken_at(json);
+    at = code == simdjson::UNCLOSED_STRING ? SIZE_MAX : broken_at(json);
     if (at == SIZE_MAX)
         return mr_error_reject(err, "decode", "not JSON: %s, in: %s", what_is_wrong(code),
                                excerpt(json, 0, piece));

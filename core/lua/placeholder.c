@@ -169,7 +169,7 @@ static int l_fmt(lua_State *L)
     const struct columns *columns = lua_touserdata(L, lua_upvalueindex(1));
     if (lua_type(L, 1) != LUA_TSTRING)
         return luaL_error(L, "fmt takes a text: fmt \"... {column} ...\", not a %s",
-                          luaL_typename(L, 1));
+                          mr_placeholder_at(L, 1) ? "placeholder" : luaL_typename(L, 1));
     if (!columns->has_lookup)
         return luaL_error(L, "fmt fills in columns, and this pipeline has no lookup");
     size_t len;

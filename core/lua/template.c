@@ -113,10 +113,10 @@ static bool header_list(lua_State *L, int headers, struct mr_build *build, struc
     for (lua_Integer i = 1; i <= n; i++) {
         lua_rawgeti(L, headers, i);
         if (!lua_istable(L, -1)) {
+            mr_error_reject(err, "script", "shape: header %d is a %s; expected { name, value }",
+                            (int)i, luaL_typename(L, -1));
             lua_settop(L, top);
-            return mr_error_reject(err, "script",
-                                   "shape: header %d is a %s; expected { name, value }", (int)i,
-                                   luaL_typename(L, -1));
+            return false;
         }
         lua_rawgeti(L, -1, 1);
         lua_rawgeti(L, -2, 2);
