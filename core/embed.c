@@ -27,6 +27,8 @@ struct mr_millrace {
     int exit_code;
 };
 
+static atomic_flag open_already = ATOMIC_FLAG_INIT; /* log and metrics belong to the process */
+
 static void put_text(char *text, size_t size_bytes, const char *from)
 {
     if (size_bytes)
@@ -60,11 +62,17 @@ struct mr_millrace *mr_millrace_open(const char *config_path, const char *const 
     struct mr_cli_args args = {.config = config_path, .sets = sets, .n_sets = n_sets};
     struct mr_node *config = NULL;
     struct mr_buf errors = {0};
+    if (atomic_flag_test_and_set(&open_already)) {
+        put_text(text, size_bytes, "an instance is open already; one process holds one at a time");
+        return NULL;
+    }
     bool ok = mr_cli_load_quietly(&args, &config, &errors);
     put_text(text, size_bytes, mr_buf_cstr(&errors));
     mr_buf_fini(&errors);
-    if (!ok)
+    if (!ok) {
+        atomic_flag_clear(&open_already);
         return NULL;
+    }
     mr_cli_set_up_log(config);
     struct mr_millrace *m = mr_calloc(1, sizeof *m);
     m->config = config;
@@ -173,5 +181,6 @@ void mr_millrace_close(struct mr_millrace *m)
         mr_instance_free(m->instance);
         mr_node_free(m->config);
     }
+    atomic_flag_clear(&open_already);
     free(m);
 }

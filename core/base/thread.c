@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 
+#include <signal.h>
 #include <time.h>
 
 static void *enter(void *arg)
@@ -30,7 +31,12 @@ void mr_thread_start(struct mr_thread *thread, void (*run)(void *arg), void *arg
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&thread->ended_cond, &attr);
     pthread_condattr_destroy(&attr);
+    /* Signals are for the thread that drives the process. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     mr_assert(pthread_create(&thread->id, NULL, enter, thread) == 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 bool mr_thread_ended(struct mr_thread *thread)

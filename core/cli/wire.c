@@ -180,7 +180,7 @@ static void wire_lookup(struct mr_wiring *wiring, struct lookup_wire *wire,
     };
     struct mr_refresh_options refresh = {
         .name = node->name,
-        .interval_ms = mr_node_int(node, "refresh_ms", 60000),
+        .interval_ms = mr_node_int(node, "refresh", 60000),
         .load = load_lookup,
         .arg = wire,
     };

@@ -24,7 +24,7 @@ void mr_app_start(struct mr_app *app);
 
 enum mr_app_state { MR_APP_STARTING, MR_APP_READY, MR_APP_ENDED };
 /*
- * READY once every worker has joined its group and every lookup is loaded (and stays so: what happens later is
+ * READY once every worker has joined its group and claimed what it got there, and every lookup is loaded (and stays so: what happens later is
  * health). ENDED: a worker or a lookup has halted, *exit_code says with what.
  */
 enum mr_app_state mr_app_state(struct mr_app *app, int *exit_code);

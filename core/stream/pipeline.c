@@ -64,17 +64,48 @@ static void pack_keys(struct mr_buf *out, const struct mr_bytes *keys, size_t n)
     }
 }
 
-static size_t unpack_keys(struct mr_bytes packed, struct mr_bytes *keys, size_t max)
+/* False: not what pack_keys writes for a table of `n_cells` key columns. */
+static bool unpack_keys(struct mr_bytes packed, size_t n_cells, struct mr_bytes *keys, size_t max,
+                        size_t *n)
 {
-    size_t n = 0, at = 0;
-    while (n < max && at + 4 <= packed.len) {
+    size_t at = 0;
+    *n = 0;
+    while (at < packed.len) {
         uint32_t len;
+        if (*n == max || packed.len - at < sizeof len)
+            return false;
         memcpy(&len, packed.ptr + at, sizeof len);
         len = __builtin_bswap32(len);
-        keys[n++] = (struct mr_bytes){packed.ptr + at + 4, len};
-        at += 4 + (size_t)len;
+        at += sizeof len;
+        if (packed.len - at < len)
+            return false;
+        struct mr_bytes key = {packed.ptr + at, len};
+        if (mr_cells_count(key) != n_cells)
+            return false;
+        keys[(*n)++] = key;
+        at += len;
     }
-    return n;
+    return true;
+}
+
+/* What an earlier chunk left in the ledger. False, MR_STOP: it cannot be read with this lookup. */
+static bool resume(const struct mr_pipeline *pipeline, const struct mr_part *part,
+                   struct mr_bytes *keys, size_t max, size_t *n, struct mr_bytes *cursor,
+                   int64_t *trigger_ms, struct mr_error *err)
+{
+    struct mr_job_state job = mr_part_job(part);
+    *trigger_ms = job.trigger_ms;
+    *cursor = job.cursor;
+    if (pipeline->lookup &&
+        unpack_keys(job.keys, mr_table_schema(pipeline->table)->n_keys, keys, max, n) &&
+        (!cursor->ptr || mr_cells_count(*cursor) == 1))
+        return true;
+    return mr_error_set(err, MR_STOP, MR_EXIT_DATA,
+                        "%s/%" PRId32 "@%" PRId64
+                        " is in the middle of its fan-out, but its place in millrace_ledger "
+                        "(job_keys, job_cursor) does not fit the lookup: if the lookup's key was "
+                        "changed, change it back until this message is done",
+                        part->at.topic, part->at.partition, part->position);
 }
 
 /* The unit is full and rows are left: what the next chunk, here or elsewhere, needs to go on. */
@@ -149,11 +180,11 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
         goto out;
     /* 5 join: a span of rows, nothing copied. A fan-out in progress keeps keys and trigger time. */
     if (part->has_job) {
-        struct mr_job_state job = mr_part_job(part);
-        ctx.now_ms = job.trigger_ms;
-        cursor = job.cursor;
         keys = job_keys;
-        n_keys = unpack_keys(job.keys, job_keys, JOB_KEYS_MAX);
+        if (!resume(pipeline, part, job_keys, JOB_KEYS_MAX, &n_keys, &cursor, &ctx.now_ms, err)) {
+            verdict = MR_VERDICT_STOP;
+            goto out;
+        }
     } else if (pipeline->lookup) {
         verdict = ops->key(script, &ctx, &keys, &n_keys, &pass->reason, err);
         if (verdict != MR_VERDICT_EMIT)

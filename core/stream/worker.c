@@ -26,7 +26,8 @@ enum {
     MARK_AFTER_MS = 5000,       /* Kafka's visible offset follows drops this often */
     PULSE_MS = 5000,            /* an idle worker feels its services' pulse this often, */
     PULSE_AWAY_MS = 1000,       /* and this often while the source is away */
-    BACKOFF_MAX_MS = 10000
+    BACKOFF_MAX_MS = 10000,
+    STEP_NS = 20000000          /* of a wait that a stop can end */
 };
 
 struct mr_worker {
@@ -71,6 +72,14 @@ static void set_status(struct mr_worker *worker, bool well, const char *problem)
     pthread_mutex_unlock(&worker->lock);
 }
 
+/* In its group, with its first partitions claimed: it has begun. Stays so. */
+static void set_joined(struct mr_worker *worker)
+{
+    pthread_mutex_lock(&worker->lock);
+    worker->status.joined = true;
+    pthread_mutex_unlock(&worker->lock);
+}
+
 static bool stopping(const struct mr_worker *worker)
 {
     return worker->done || atomic_load_explicit(worker->stop, memory_order_relaxed);
@@ -89,7 +98,7 @@ static void wait_backoff(struct mr_worker *worker)
 {
     int64_t until = mr_clock_mono_ms() + mr_clock_backoff_ms(worker->failures++, BACKOFF_MAX_MS);
     while (!stopping(worker) && mr_clock_mono_ms() < until)
-        nanosleep(&(struct timespec){.tv_nsec = 20 * 1000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = STEP_NS}, NULL);
 }
 
 /* --- labels ------------------------------------------------------------------------------------ */
@@ -173,10 +182,9 @@ static void on_assigned(struct mr_worker *worker)
         worker->parts[i].at = list[i];
     worker->claims_due = n > 0;
     worker->claim_at_ms = 0;
-    pthread_mutex_lock(&worker->lock);
-    worker->status.joined = true;
-    pthread_mutex_unlock(&worker->lock);
     set_status(worker, n == 0, n ? "claiming its partitions" : NULL);
+    if (!n)
+        set_joined(worker);
     mr_log(MR_INFO, "assigned %zu partition%s", n, n == 1 ? "" : "s");
 }
 
@@ -367,6 +375,7 @@ static void claim_due(struct mr_worker *worker)
     } else {
         worker->failures = 0;
         set_status(worker, true, NULL);
+        set_joined(worker);
     }
     if (claimed && !start_source(worker, &err))
         recover_all(worker, &err);

@@ -38,7 +38,7 @@ struct mr_worker_options {
 };
 
 struct mr_worker_status {
-    bool joined;  /* the group has given it partitions, or none */
+    bool joined;  /* it is in its group; the partitions it got first, if any, are claimed */
     bool well;    /* nothing is being waited for */
     bool ended;
     int exit_code;
