@@ -231,13 +231,18 @@ static bool read_file(const char *path, struct mr_buf *out)
     if (!file)
         return false;
     for (;;) {
-        enum { STEP = 16 * 1024 };
+        enum { STEP = 16 * 1024, FILE_MAX_BYTES = 16 * 1024 * 1024 };
+        if (out->len > FILE_MAX_BYTES) { /* such as a device */
+            errno = EFBIG;
+            goto out;
+        }
         size_t got = fread(mr_buf_reserve(out, STEP), 1, STEP, file);
         mr_buf_commit(out, got);
         if (got < STEP)
             break;
     }
     done = !ferror(file);
+out:
     fclose(file);
     return done;
 }

@@ -79,6 +79,14 @@ local function first_sentence(doc)
   return sentence
 end
 
+--- Lua takes the last of doubled names without a word.
+function walker:refuse_twice(value, path)
+  local record = self.places.of(self.places.origin[value] or value)
+  for _, doubled in ipairs(record and record.twice or {}) do
+    self:error(doubled.place, path_of(path, doubled.key), "this name stands in the table twice")
+  end
+end
+
 --- Is it a table that the user wrote (not a secret)?
 local function is_table(value)
   return type(value) == "table" and not run.secret(value)
@@ -312,6 +320,7 @@ function read.properties(self, name, value, option, at, path)
   end
   local node = new_node(name, "table", nil, at, option)
   self.misspelt = {}
+  self:refuse_twice(value, path)
   for key in next, value do
     if type(key) ~= "string" then
       self:error(self:place(value, key, at).key, path_of(path, key),
@@ -396,6 +405,7 @@ function read.table(self, name, value, option, at, path, spec)
   local node = new_node(name, "table", nil, at, option)
   node.written = {} -- names that the user gave, also those that turn out wrong
   node.misspelt = {}
+  self:refuse_twice(value, path)
   for key in next, value do
     node.written[key] = true
     if type(key) ~= "string" or not (spec.kids[key] or spec.any) then

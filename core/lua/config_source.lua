@@ -139,7 +139,7 @@ end
 
 --- Reads the constructor whose "{" is token i. Returns its record and the token of its "}".
 local function read_constructor(tokens, i)
-  local record = { place = place(tokens[i]), fields = {}, open = i }
+  local record = { place = place(tokens[i]), fields = {}, twice = {} }
   local count = 0
   i = i + 1
   while tokens[i] and not is_op(tokens[i], "}") do
@@ -159,6 +159,7 @@ local function read_constructor(tokens, i)
     end
     if tokens[value] and key ~= nil then
       local value_place = place(tokens[value], tokens[i - 1])
+      if record.fields[key] then table.insert(record.twice, { key = key, place = key_place or value_place }) end
       record.fields[key] = { key = key_place or value_place, value = value_place }
     end
     if is_op(tokens[i], ",") or is_op(tokens[i], ";") then i = i + 1 end
@@ -208,7 +209,7 @@ local function unused_name(text, name)
   return name
 end
 
---- Rewrites `text`. Returns the new text, a list of constructors { place, fields }, a list of call places, and
+--- Rewrites `text`. Returns the new text, a list of constructors { place, fields, twice }, a list of call places, and
 --- the assignments by name. `callable`: set of the names whose calls want a place.
 function source.mark(text, callable)
   local tokens = source.tokens(text)

@@ -198,6 +198,11 @@ config.lua:4:23: error: pipelines.p[1]: a value without a name; expected name = 
     4 |     script = "s.lua", "stray",
       |                       ^~~~~~~
 ]] },
+  { "a name that stands twice", with "workers = 1, workers = 2,", [[
+config.lua:4:36: error: pipelines.p.workers: this name stands in the table twice
+    4 |     script = "s.lua", workers = 1, workers = 2,
+      |                                    ^~~~~~~
+]] },
   { "a wrong type", with 'workers = "four",', [[
 config.lua:4:33: error: pipelines.p.workers: expected an integer, got the string "four"
     4 |     script = "s.lua", workers = "four",
@@ -470,6 +475,14 @@ return {
     assert.equal("none.lua:1:1: error: config: cannot be read: No such file or directory; name a file with -c\n", err)
   end)
 
+  it("that it is no file", function()
+    for path, why in pairs { ["."] = "Is a directory", ["/dev/zero"] = "File too large" } do
+      local status, _, err = shell.try({ bin, "config", "-c", path }, { dir = dir })
+      assert.equal(78, status)
+      assert.equal(("%s:1:1: error: config: cannot be read: %s; name a file with -c\n"):format(path, why), err)
+    end
+  end)
+
   it("that it does not end", function()
     assert.equal("config.lua:1:1: error: Lua: it ran for more than 2 s; is there a loop without end?\n",
       errors_of "while true do end\n")
@@ -528,6 +541,20 @@ config.lua:1:30: error: log.level: expected one of "debug", "info", "warn", "err
     1 | --[[é]] return { log={ level="ïnfö" },
       |                              ^~~~~~
 ]=], errors_of("--[[é]] " .. top 'log={ level="ïnfö" },'))
+  end)
+
+  it("costs nothing: what finds it leaves all Lua of this tree valid, line by line", function()
+    local source = loadfile(root .. "/core/lua/config_source.lua")(function() end, {})
+    local callable, n = { env = true, secret = true, require = true, assert = true, tostring = true }, 0
+    for path in shell.run("find . -path ./build -prune -o -name '*.lua' -print", { dir = root }):gmatch("[^\n]+") do
+      local text = shell.read(root .. "/" .. path) or ""
+      local marked = source.mark(text, callable)
+      local made, why = load(marked, "=" .. path, "t", {})
+      assert.truthy(made, why)
+      assert.equal(select(2, text:gsub("\n", "")), select(2, marked:gsub("\n", "")))
+      n = n + 1
+    end
+    assert.is_true(n > 10)
   end)
 
   it("does not depend on names that the file uses itself", function()
