@@ -86,7 +86,7 @@ static const struct {
      "\n"
      "Prints the configuration in force: environment and --set applied, defaults filled in and "
      "marked.\n"
-     "Secrets are shown as ***. The output is Lua that can serve as a configuration.\n"
+     "Secrets are shown as ***; apart from them the output can serve as a configuration.\n"
      "\n"
      "Options\n"
      "      --json          as JSON\n"
