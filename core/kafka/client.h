@@ -26,8 +26,8 @@ struct mr_kafka_contact {
     bool down;                   /* all brokers are, and that was reported */
     rd_kafka_resp_err_t pending; /* to be reported by the next poll or flush; 0: none */
     char pending_text[512];
-    char
-        last[512]; /* newest reason of a lost connection: the cause behind "all brokers are down" */
+    rd_kafka_resp_err_t last_code; /* newest reason of a lost connection: the cause behind */
+    char last[512];                /* "all brokers are down" */
 };
 
 /* conf.c */

@@ -8,6 +8,14 @@
 
 #include "kafka/client.h"
 
+/* What was taken from librdkafka's queue since its threads were woken last. */
+struct mr_kafka_prefetch {
+    size_t drained,
+        quarter; /* bytes; each message counts `each` more, so that many small ones count */
+    size_t each;
+    uint64_t wakes;
+};
+
 struct mr_kafka_consumer {
     struct mr_source base; /* first */
     rd_kafka_t *rk;
@@ -30,6 +38,8 @@ struct mr_kafka_consumer {
      * fence. */
     rd_kafka_consumer_group_metadata_t *member;
 
+    struct mr_kafka_prefetch prefetch;
+
     /* The error that was reported last: librdkafka repeats some twice a second. */
     rd_kafka_resp_err_t repeated;
     const char *repeated_topic;
@@ -37,6 +47,17 @@ struct mr_kafka_consumer {
 };
 
 const char *mr_kafka_intern(struct mr_kafka_consumer *consumer, const char *topic);
+
+/* prefetch.c */
+void mr_kafka_prefetch_init(struct mr_kafka_prefetch *prefetch, const rd_kafka_conf_t *conf);
+void mr_kafka_prefetch_wake(struct mr_kafka_prefetch *prefetch, rd_kafka_t *rk);
+static inline void mr_kafka_prefetch_drain(struct mr_kafka_prefetch *prefetch, rd_kafka_t *rk,
+                                           size_t bytes)
+{
+    prefetch->drained += bytes + prefetch->each;
+    if (__builtin_expect(prefetch->drained >= prefetch->quarter, 0))
+        mr_kafka_prefetch_wake(prefetch, rk);
+}
 
 /* rebalance.c */
 void mr_kafka_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,

@@ -27,13 +27,17 @@ void mr_kafka_contact_made(struct mr_kafka_contact *contact)
     contact->connected = true;
     contact->down = false;
     contact->pending = RD_KAFKA_RESP_ERR_NO_ERROR;
+    contact->last_code = RD_KAFKA_RESP_ERR_NO_ERROR;
     contact->last[0] = '\0';
 }
 
-/* A broken handshake may be a broker that is just stopping; an untrusted certificate is not. */
-static bool is_certificate(const char *reason)
+/* Did the broker turn us away, or we it? A broken handshake may be a broker that is just stopping;
+ * an untrusted certificate is not. */
+static bool is_refusal(rd_kafka_resp_err_t code, const char *reason)
 {
-    return strstr(reason, "certificate") != NULL;
+    return code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
+           code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED ||
+           (code == RD_KAFKA_RESP_ERR__SSL && strstr(reason, "certificate"));
 }
 
 void mr_kafka_contact_error(struct mr_kafka_contact *contact, rd_kafka_resp_err_t code,
@@ -41,24 +45,22 @@ void mr_kafka_contact_error(struct mr_kafka_contact *contact, rd_kafka_resp_err_
 {
     bool report = false;
     switch (code) {
-    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
-    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
     case RD_KAFKA_RESP_ERR__FATAL:
         report = true;
         break;
-    case RD_KAFKA_RESP_ERR__SSL:
-        report = is_certificate(reason);
-        break;
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-        report = !contact->down;
+        /* After a login that was refused it is only the consequence. */
+        report = !contact->down && !is_refusal(contact->last_code, contact->last);
         contact->down = true;
         break;
     default:
+        report = is_refusal(code, reason);
         break;
     }
-    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        contact->last_code = code;
         snprintf(contact->last, sizeof contact->last, "%s", reason);
-    /* "All brokers are down" is only a consequence of a login that failed. */
+    }
     if (!report || (contact->pending && code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN))
         return;
     contact->pending = code;

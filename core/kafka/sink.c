@@ -322,6 +322,7 @@ static void sink_abort(struct mr_sink *base)
     struct sink *sink = sink_of(base);
     if (sink->rk && sink->n_done < sink->n_queued) {
         rd_kafka_purge(sink->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        rd_kafka_flush(sink->rk, SLICE_MS); /* takes the reports of what was purged */
         sink->spoilt = true;
     }
     if (sink->spoilt)

@@ -167,6 +167,7 @@ static enum mr_event source_poll(struct mr_source *source, int timeout_ms, struc
     }
     if (__builtin_expect(!consumer->contact.connected || consumer->contact.down, 0))
         mr_kafka_contact_made(&consumer->contact);
+    mr_kafka_prefetch_drain(&consumer->prefetch, consumer->rk, msg->len + msg->key_len);
     *rec = (struct mr_record){
         .topic = name_of(consumer, msg->rkt),
         .partition = msg->partition,
@@ -348,6 +349,7 @@ bool mr_kafka_source_open(const struct mr_kafka_source_options *options, struct 
     consumer->base.ops = &source_ops;
     consumer->group = mr_strdup(options->group);
     mr_kafka_contact_init(&consumer->contact, conf);
+    mr_kafka_prefetch_init(&consumer->prefetch, conf);
     rd_kafka_conf_set_opaque(conf, consumer);
     rd_kafka_conf_set_error_cb(conf, on_client_error);
     rd_kafka_conf_set_rebalance_cb(conf, mr_kafka_rebalance);

@@ -19,7 +19,7 @@ enum { PARTITIONS = 4, WAIT_MS = 20000 };
 static struct mock mock, other;
 static struct mr_sink *sink, *other_sink;
 static struct mr_source *source; /* a member of group "shared", assigned all of topic "in" */
-static struct mr_source *headers_reader, *short_reader, *nowhere_reader, *trio[3];
+static struct mr_source *headers_reader, *short_reader, *nowhere_reader, *bulk_reader, *trio[3];
 
 static const struct mr_kafka_property session = {"session.timeout.ms", "4000", false};
 
@@ -37,7 +37,8 @@ static struct mr_source *open_source(struct mock *at, const char *group, const c
                                               .n_properties = n,
                                               .topics = topics,
                                               .n_topics = 1,
-                                              .group = group};
+                                              .group = group,
+                                              .prefetch_bytes = 65536};
     if (!mr_kafka_source_open(&options, &opened, &err))
         fail_msg("%s", err.msg);
     return opened;
@@ -102,6 +103,7 @@ static int open_cluster(void **state)
     mock_topic(&other, "headers", 1);
     mock_topic(&other, "short", 1);
     mock_topic(&other, "idle", 2);
+    mock_topic(&other, "bulk", 1);
     mock_topic(&other, "nowhere", 1); /* the mock would create it when asked for it */
     rd_kafka_mock_topic_set_error(other.cluster, "nowhere",
                                   RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
@@ -111,6 +113,7 @@ static int open_cluster(void **state)
     headers_reader = open_source(&other, "headers", "headers");
     short_reader = open_source(&other, "short", "short");
     nowhere_reader = open_source(&other, "nowhere", "nowhere");
+    bulk_reader = open_source(&other, "bulk", "bulk");
     for (int i = 0; i < 3; i++)
         trio[i] = open_source(&other, "trio", "idle");
     return 0;
@@ -119,8 +122,8 @@ static int open_cluster(void **state)
 static int close_cluster(void **state)
 {
     (void)state;
-    struct mr_source *all[] = {source,  headers_reader, short_reader, nowhere_reader,
-                               trio[0], trio[1],        trio[2]};
+    struct mr_source *all[] = {source,      headers_reader, short_reader, nowhere_reader,
+                               bulk_reader, trio[0],        trio[1],      trio[2]};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i])
             all[i]->ops->close(all[i]);
@@ -386,6 +389,43 @@ static void keys_nulls_headers_and_timestamps_survive(void **state)
     reader->ops->release(reader, &rec);
 }
 
+/* librdkafka alone looks at a queue that was full only each second: this would take ten and more.
+ */
+static void a_small_prefetch_does_not_stall(void **state)
+{
+    (void)state;
+    enum { MESSAGES = 1000, BYTES = 1024 };
+    struct mr_error err;
+    struct mr_record rec;
+    struct mr_sink *bulk = open_sink(&other, "bulk");
+    struct mr_buf frames;
+    char value[BYTES + 1];
+    size_t bad;
+    mr_buf_init(&frames);
+    for (int i = 0; i < BYTES; i++)
+        value[i] = (char)('a' + i % 26);
+    value[BYTES] = '\0';
+    for (int i = 0; i < MESSAGES; i++) {
+        put_frame(&frames, NULL, value, NULL, mr_clock_wall_ms());
+        if (i % 50 < 49) /* batches of 50: a fetch of the mock brings one */
+            continue;
+        assert_true(bulk->ops->produce(bulk, bytes_of(&frames), &err));
+        assert_true(bulk->ops->flush(bulk, 10000, &bad, &err));
+        mr_buf_reset(&frames);
+    }
+    mr_buf_fini(&frames);
+    bulk->ops->close(bulk);
+    await(bulk_reader, MR_EVENT_ASSIGNED, NULL, NULL);
+    start_all(bulk_reader, 0);
+    int64_t began = mr_clock_mono_ms();
+    for (int i = 0; i < MESSAGES; i++) {
+        await(bulk_reader, MR_EVENT_RECORD, &rec, NULL);
+        assert_int_equal(rec.offset, i);
+        bulk_reader->ops->release(bulk_reader, &rec);
+    }
+    assert_true(mr_clock_mono_ms() - began < 5000);
+}
+
 static void a_position_outside_of_the_topic_halts(void **state)
 {
     (void)state;
@@ -494,6 +534,7 @@ int main(void)
         cmocka_unit_test(a_fenced_member_sends_no_more_commits),
         cmocka_unit_test(losing_membership_is_told_before_the_new_assignment),
         cmocka_unit_test(keys_nulls_headers_and_timestamps_survive),
+        cmocka_unit_test(a_small_prefetch_does_not_stall),
         cmocka_unit_test(a_position_outside_of_the_topic_halts),
         cmocka_unit_test(two_members_share_and_a_third_gets_nothing),
         cmocka_unit_test(a_topic_that_does_not_exist_is_named),
