@@ -139,19 +139,14 @@ static bool choose_names(struct reader *r, struct mr_error *err)
 
 /* --- its types --- */
 
-/* Base type, is it text, its name; one row for each of the two parallel lists. */
+/* For each of the two parallel lists: type, is it text, its name. What Postgres describes are base
+ * types: domains are resolved already. */
 static const char types_sql[] =
-    "WITH RECURSIVE t AS ("
-    "SELECT u.i, u.typ, u.mod, pg_catalog.format_type(u.typ, u.mod) AS name "
-    "FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::int[])) WITH ORDINALITY "
-    "AS u (typ, mod, i) "
-    "UNION ALL "
-    "SELECT t.i, y.typbasetype, t.mod, t.name FROM t JOIN pg_catalog.pg_type y ON y.oid = t.typ "
-    "WHERE y.typtype = 'd') "
     "SELECT y.oid, y.typtype = 'e' OR y.typsend::oid::regproc::text IN "
     "('textsend', 'varcharsend', 'bpcharsend', 'namesend', 'citextsend') "
-    "OR y.typsend::oid::regproc::text LIKE '%.citextsend', t.name "
-    "FROM t JOIN pg_catalog.pg_type y ON y.oid = t.typ AND y.typtype <> 'd' ORDER BY t.i";
+    "OR y.typsend::oid::regproc::text LIKE '%.citextsend', pg_catalog.format_type(u.typ, u.mod) "
+    "FROM pg_catalog.unnest($1::oid[], $2::int[]) WITH ORDINALITY AS u (typ, mod, i) "
+    "JOIN pg_catalog.pg_type y ON y.oid = u.typ ORDER BY u.i";
 
 static PGresult *ask_types(struct reader *r, const PGresult *described, struct mr_error *err)
 {
