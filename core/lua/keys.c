@@ -134,6 +134,8 @@ static bool read_one(struct reader *reader, int index)
     struct mr_value value;
     if (is_null(L, index))
         return true;
+    if (lua_istable(L, index) && mr_json_is_array(L, index))
+        return mr_error_reject(reader->err, "schema", "key: a list within the list of keys");
     if (lua_istable(L, index))
         return read_composite(reader, index);
     if (schema->n_keys > 1)
