@@ -20,7 +20,8 @@ struct mr_sink_ops {
     bool (*produce)(struct mr_sink *sink, struct mr_bytes frames, struct mr_error *err);
     /* Waits until each frame since the last flush is acknowledged by all in-sync replicas. False: at least
      * one is not; then abort. MR_REJECT (a permanent refusal such as "message too large"): *bad is the
-     * index of the frame among those since the last flush. */
+     * index of the frame among those since the last flush, or SIZE_MAX if a batch was refused and
+     * nobody knows which of its frames was at fault: halve the unit. */
     bool (*flush)(struct mr_sink *sink, int timeout_ms, size_t *bad, struct mr_error *err);
     /* Forgets what is queued and waits until nothing borrowed is in use any more. */
     void (*abort)(struct mr_sink *sink);
