@@ -1,7 +1,7 @@
 -- A letter to each person of a street: text with columns in it, key and headers, a row with the text.
 local s = { fields = { street = "string", subject = "string", urgent = "boolean?" } }
 
-function s.filter(msg, ctx)
+function s.filter(_, ctx)
   if ctx.headers.test then return false, "test" end
   return true
 end
