@@ -145,7 +145,8 @@ static const char types_sql[] =
     "SELECT y.oid, y.typtype = 'e' OR y.typsend::oid::regproc::text IN "
     "('textsend', 'varcharsend', 'bpcharsend', 'namesend', 'citextsend') "
     "OR y.typsend::oid::regproc::text LIKE '%.citextsend', pg_catalog.format_type(u.typ, u.mod) "
-    "FROM pg_catalog.unnest($1::oid[], $2::int[]) WITH ORDINALITY AS u (typ, mod, i) "
+    "FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::int[])) "
+    "WITH ORDINALITY AS u (typ, mod, i) "
     "JOIN pg_catalog.pg_type y ON y.oid = u.typ ORDER BY u.i";
 
 static PGresult *ask_types(struct reader *r, const PGresult *described, struct mr_error *err)
