@@ -100,7 +100,7 @@ static void open_modules(lua_State *L, const struct mr_config_checks *checks)
     lua_call(L, 1, 1);
 }
 
-/* --- from Lua's nodes (config_check.lua) to the tree --- */
+/* --- from Lua's nodes (config_nodes.lua) to the tree --- */
 
 static enum mr_node_kind kind_of(lua_State *L, int index)
 {

@@ -1,11 +1,10 @@
 -- config_check.lua - walks what config.lua returned along the option table: checks, defaults, the tree.
 --
--- Gives nodes { name, kind, value, show, secret, from, default, children, by, option, at }: kind and value are
--- those of base/tree.h, `show` is how the user would write it, `at` is where it stands. What concerns several
--- options at once is in config_rules.lua. Runs once, in the trusted state of config.c.
--- Tests: tests/spec/config_spec.lua.
+-- Gives nodes (config_nodes.lua). What concerns several options at once is in config_rules.lua. Runs once, in
+-- the trusted state of config.c. Tests: tests/spec/config_spec.lua.
 
 local need, sys = ...
+local nodes = need "config_nodes"
 local report = need "config_report"
 local run = need "config_run"
 local types = need "config_types"
@@ -56,66 +55,12 @@ function walker:place(container, key, around)
   return around
 end
 
-local function path_of(path, key)
-  if type(key) == "string" and key:find("^[%a_][%w_%-]*$") then return path == "" and key or path .. "." .. key end
-  return path .. (type(key) == "string" and ("[%q]"):format(key) or ("[%s]"):format(tostring(key)))
-end
-check.path_of = path_of
-
-local function sorted_names(value)
-  local names = {}
-  for key in next, value do
-    if type(key) == "string" then names[#names + 1] = key end
-  end
-  table.sort(names)
-  return names
-end
-
---- The first sentence, to go on after a colon.
-local function first_sentence(doc)
-  local sentence = (doc:match("^(.-[.:]) ") or doc):gsub("[.:]$", "")
-  if sentence:find("^%u%l") then sentence = sentence:sub(1, 1):lower() .. sentence:sub(2) end
-  if sentence:find("^%u ") then sentence = sentence:sub(1, 1):lower() .. sentence:sub(2) end
-  return sentence
-end
-
 --- Lua takes the last of doubled names without a word.
 function walker:refuse_twice(value, path)
   local record = self.places.of(self.places.origin[value] or value)
   for _, doubled in ipairs(record and record.twice or {}) do
-    self:error(doubled.place, path_of(path, doubled.key), "this name stands in the table twice")
+    self:error(doubled.place, nodes.path_of(path, doubled.key), "this name stands in the table twice")
   end
-end
-
---- Is it a table that the user wrote (not a secret)?
-local function is_table(value)
-  return type(value) == "table" and not run.secret(value)
-end
-
-local function new_node(name, kind, value, at, option)
-  return { name = name, kind = kind, value = value, at = at, option = option,
-           children = kind ~= "string" and {} or nil, by = {} }
-end
-check.new_node = new_node
-
-function check.add(parent, node)
-  if not node then return end
-  parent.children[#parent.children + 1] = node
-  if node.name then parent.by[node.name] = node end
-end
-
-local function string_node(name, text, at, option)
-  local node = new_node(name, "string", text, at, option)
-  local masked, has_password = report.mask_dsn(text)
-  if has_password then node.secret, node.show = true, masked end
-  return node
-end
-
-local function secret_node(name, value, at, option)
-  local text, from = run.secret(value)
-  local node = new_node(name, "string", text, at, option)
-  node.secret, node.from, node.show = true, from, "***"
-  return node
 end
 
 --- What another room says about a text: dsn, relation, listen.
@@ -142,7 +87,7 @@ local function scalar(kind, show)
       self:error(at.value, path, "%s", why)
       return nil
     end
-    local node = kind == "string" and string_node(name, made, at, option) or new_node(name, kind, made, at, option)
+    local node = kind == "string" and nodes.text(name, made, at) or nodes.new(name, kind, made, at)
     node.show = show and show(made) or shown or node.show
     return node
   end
@@ -159,7 +104,7 @@ local read_text = scalar("string")
 function read.string(self, name, value, option, at, path)
   local node
   if option.secret_ok and run.secret(value) then
-    node = secret_node(name, value, at, option)
+    node = nodes.secret(name, value, at)
   else
     node = read_text(self, name, value, option, at, path)
   end
@@ -178,18 +123,18 @@ end
 
 function read.list(self, name, value, option, at, path)
   if option.one and type(value) == "string" then value = { value } end
-  if not is_table(value) then
+  if not nodes.is_table(value) then
     self:error(at.value, path, "expected %s, got %s", types.expected("list"), types.got(value))
     return nil
   end
-  local node, seen, count = new_node(name, "list", nil, at, option), {}, 0
+  local node, seen, count = nodes.new(name, "list", nil, at), {}, 0
   for _ in next, value do count = count + 1 end
   if count ~= #value then
     self:error(at.value, path, "expected a list of strings, got a table with names")
     return nil
   end
   for i, item in ipairs(value) do
-    local item_at, item_path = self:place(value, i, at), path_of(path, i)
+    local item_at, item_path = self:place(value, i, at), nodes.path_of(path, i)
     if run.is_missing(item) then goto continue end
     if type(item) ~= "string" or item == "" then
       self:error(item_at.value, item_path, "expected a string, got %s", types.got(item))
@@ -199,7 +144,7 @@ function read.list(self, name, value, option, at, path)
       local fine = not option.format or types.format[option.format](item)
       if fine ~= true then self:error(item_at.value, item_path, "%s", fine) end
       seen[item] = true
-      check.add(node, string_node(nil, item, item_at, nil))
+      nodes.add(node, nodes.text(nil, item, item_at))
     end
     ::continue::
   end
@@ -210,28 +155,32 @@ end
 --- A table of the user's own, as it is.
 function read.any(self, name, value, option, at, path)
   local kind = type(value)
-  if kind == "string" then return new_node(name, "string", value, at, nil) end
-  if kind == "boolean" then return new_node(name, "bool", value, at, nil) end
+  if kind == "string" then
+    local node = nodes.text(name, value, at)
+    node.secret = nil -- scripts see it
+    return node
+  end
+  if kind == "boolean" then return nodes.new(name, "bool", value, at) end
   if kind == "number" then
     if value ~= value or value == math.huge or value == -math.huge then
       self:error(at.value, path, "expected a finite number, got %s", tostring(value))
       return nil
     end
-    return new_node(name, math.type(value) == "integer" and "int" or "float", value, at, nil)
+    return nodes.new(name, math.type(value) == "integer" and "int" or "float", value, at)
   end
-  if not is_table(value) then
+  if not nodes.is_table(value) then
     self:error(at.value, path, "expected text, a number, a boolean or a table of these, got %s", types.got(value))
     return nil
   end
   local is_list = #value > 0
-  local node = new_node(name, is_list and "list" or "table", nil, at, nil)
+  local node = nodes.new(name, is_list and "list" or "table", nil, at)
   self.depth = (self.depth or 0) + 1
   if self.depth > 32 then
     self:error(at.value, path, "tables are nested too deeply, or contain themselves")
     self.depth = self.depth - 1
     return nil
   end
-  local names = sorted_names(value)
+  local names = nodes.sorted_names(value)
   if is_list then names = {} for i = 1, #value do names[i] = i end end
   local count = 0
   for _ in next, value do count = count + 1 end
@@ -240,8 +189,8 @@ function read.any(self, name, value, option, at, path)
   end
   for _, key in ipairs(names) do
     if not run.is_missing(value[key]) then
-      check.add(node, read.any(self, not is_list and key or nil, value[key], option, self:place(value, key, at),
-        path_of(path, key)))
+      nodes.add(node, read.any(self, not is_list and key or nil, value[key], option, self:place(value, key, at),
+        nodes.path_of(path, key)))
     end
   end
   self.depth = self.depth - 1
@@ -249,8 +198,9 @@ function read.any(self, name, value, option, at, path)
 end
 
 function read.vars(self, name, value, option, at, path)
-  if not is_table(value) or #value > 0 then
-    self:error(at.value, path, "expected a table with names, got %s", is_table(value) and "a list" or types.got(value))
+  if not nodes.is_table(value) or #value > 0 then
+    local got = nodes.is_table(value) and "a list" or types.got(value)
+    self:error(at.value, path, "expected a table with names, got %s", got)
     return nil
   end
   return read.any(self, name, value, option, at, path)
@@ -274,14 +224,14 @@ function walker:property(key, value, option, at, path)
   end
   local node
   if run.secret(value) then
-    node = secret_node(key, value, at, nil)
+    node = nodes.secret(key, value, at)
   else
     local text = property_text(value)
     if not text then
       self:error(at.value, path, "expected text, a number or a boolean, got %s", types.got(value))
       return nil
     end
-    node = new_node(key, "string", text, at, nil)
+    node = nodes.new(key, "string", text, at)
     if report.is_secret_name(key) then
       node.secret, node.show = true, "***"
       self.errors:hide(text)
@@ -306,7 +256,7 @@ function walker:properties_together(node, at, path, for_sink)
   for name in why:gmatch('"([^"]+)"') do
     local child = node.by[name]
     if child then
-      self:error(child.at.key, path_of(path, name), "%s", why)
+      self:error(child.at.key, nodes.path_of(path, name), "%s", why)
       return
     end
   end
@@ -314,40 +264,35 @@ function walker:properties_together(node, at, path, for_sink)
 end
 
 function read.properties(self, name, value, option, at, path)
-  if not is_table(value) then
+  if not nodes.is_table(value) then
     self:error(at.value, path, "expected %s, got %s", types.expected("properties"), types.got(value))
     return nil
   end
-  local node = new_node(name, "table", nil, at, option)
+  local node = nodes.new(name, "table", nil, at)
   self.misspelt = {}
   self:refuse_twice(value, path)
   for key in next, value do
     if type(key) ~= "string" then
-      self:error(self:place(value, key, at).key, path_of(path, key),
+      self:error(self:place(value, key, at).key, nodes.path_of(path, key),
         'a value without a name; expected ["property"] = value')
     end
   end
   local all_fine = true
-  for _, key in ipairs(sorted_names(value)) do
+  for _, key in ipairs(nodes.sorted_names(value)) do
     local item = not run.is_missing(value[key])
-      and self:property(key, value[key], option, self:place(value, key, at), path_of(path, key))
-    check.add(node, item or nil)
+      and self:property(key, value[key], option, self:place(value, key, at), nodes.path_of(path, key))
+    nodes.add(node, item or nil)
     all_fine = all_fine and item
   end
   for _, needed in ipairs(option.needs or {}) do
     local other_name = needed == "bootstrap.servers" and value["metadata.broker.list"]
     if value[needed] == nil and not other_name and not self.misspelt[needed] then
-      self:error(at.key, path_of(path, needed), "required: the brokers, such as \"localhost:9092\"")
+      self:error(at.key, nodes.path_of(path, needed), "required: the brokers, such as \"localhost:9092\"")
       all_fine = false
     end
   end
   if all_fine then self:properties_together(node, at, path, option.side == "sink") end
   return node
-end
-
-local function mark_default(node)
-  node.default = true
-  for _, child in ipairs(node.children or {}) do mark_default(child) end
 end
 
 --- What stands for an option that the user left out.
@@ -356,7 +301,7 @@ function walker:absent(name, spec, at, path, misspelt)
   if option.later then return nil end
   if option.required then
     if misspelt then return nil end
-    self:error(at.key, path, "required: %s", first_sentence(option.doc))
+    self:error(at.key, path, "required: %s", nodes.first_sentence(option.doc))
     return nil
   end
   local value = option.default
@@ -364,7 +309,7 @@ function walker:absent(name, spec, at, path, misspelt)
   if spec.type == "table" and not option.optional then value = {} end
   if value == nil then return nil end
   local node = self:read(name, value, spec, { key = at.key, value = at.value }, path)
-  if node then mark_default(node) end
+  if node then nodes.mark_default(node) end
   return node
 end
 
@@ -393,28 +338,28 @@ function walker:named(node, key, value, spec, at, path)
   if not key:find(option.name_pattern) or #key > 64 then
     self:error(at.key, path, "expected %s, at most 64 long", option.name_text)
   elseif not run.is_missing(value) then
-    check.add(node, self:read(key, value, spec, at, path))
+    nodes.add(node, self:read(key, value, spec, at, path))
   end
 end
 
 function read.table(self, name, value, option, at, path, spec)
-  if not is_table(value) then
+  if not nodes.is_table(value) then
     self:error(at.value, path == "" and "config" or path, "expected a table, got %s", types.got(value))
     return nil
   end
-  local node = new_node(name, "table", nil, at, option)
+  local node = nodes.new(name, "table", nil, at)
   node.written = {} -- names that the user gave, also those that turn out wrong
   node.misspelt = {}
   self:refuse_twice(value, path)
   for key in next, value do
     node.written[key] = true
     if type(key) ~= "string" or not (spec.kids[key] or spec.any) then
-      local meant = self:unknown(key, spec, self:place(value, key, at), path_of(path, key))
+      local meant = self:unknown(key, spec, self:place(value, key, at), nodes.path_of(path, key))
       if meant then node.misspelt[meant] = true end
     end
   end
   for _, key in ipairs(spec.order) do
-    local item, below, item_path = rawget(value, key), spec.kids[key], path_of(path, key)
+    local item, below, item_path = rawget(value, key), spec.kids[key], nodes.path_of(path, key)
     local made
     if item == nil then
       made = self:absent(key, below, at, item_path, node.misspelt[key])
@@ -423,12 +368,12 @@ function read.table(self, name, value, option, at, path, spec)
     elseif not run.is_missing(item) then
       made = self:read(key, item, below, self:place(value, key, at), item_path)
     end
-    check.add(node, made)
+    nodes.add(node, made)
   end
   if spec.any then
-    local names = sorted_names(value)
+    local names = nodes.sorted_names(value)
     for _, key in ipairs(names) do
-      self:named(node, key, rawget(value, key), spec.any, self:place(value, key, at), path_of(path, key))
+      self:named(node, key, rawget(value, key), spec.any, self:place(value, key, at), nodes.path_of(path, key))
     end
     if #names < (option.min_items or 0) then self:error(at.value, path, "it is empty; expected at least one") end
   end

@@ -1,7 +1,7 @@
 -- config_print.lua - writes a checked configuration back: as Lua that config.lua could contain, or as JSON.
 --
 -- Defaults are filled in and marked; durations and sizes are written as the user would; secrets are ***.
--- Pure functions over the nodes of config_check.lua. Tests: tests/spec/config_spec.lua.
+-- Pure functions over the nodes (config_nodes.lua). Tests: tests/spec/config_spec.lua.
 
 local printer = {}
 

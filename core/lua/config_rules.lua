@@ -1,11 +1,11 @@
 -- config_rules.lua - what must hold between several options of a configuration.
 --
--- Works on the nodes of config_check.lua, which may be incomplete after errors: a rule whose parts are not there
+-- Works on the nodes (config_nodes.lua), which may be incomplete after errors: a rule whose parts are not there
 -- says nothing. May add nodes (dead_letters). Runs once, in the trusted state of config.c.
 -- Tests: tests/spec/config_spec.lua.
 
 local need, sys = ...
-local check = need "config_check"
+local nodes = need "config_nodes"
 local types = need "config_types"
 
 local rules = {}
@@ -67,9 +67,9 @@ local function dead_letters(errors, pipeline, path)
   elseif not written_table and not topic then
     if node.written.table or node.written.topic then return end
     if with_postgres then
-      local default = check.new_node("table", "string", "millrace_dead", node.at, nil)
+      local default = nodes.new("table", "string", "millrace_dead", node.at)
       default.default = true
-      check.add(node, default)
+      nodes.add(node, default)
     else
       errors:add(node.at.key, path .. ".dead_letters.topic",
         "required: without a Postgres sink, messages that cannot be processed need a topic to go to")

@@ -684,6 +684,18 @@ describe("a secret", function()
         true))
   end)
 
+  it("in a connection string prints as ***, wherever the string stands", function()
+    local text = replace(with 'vars = { other = "postgresql://u:sesame42@h/d" },', "dbname=x",
+      "host=h password='sesame42 x' dbname=d")
+    for _, arguments in ipairs { {}, { "--json" } } do
+      local status, out, err = millrace("config", text, arguments)
+      assert.equal(0, status, err)
+      assert.is_nil(out:find("sesame", 1, true), out)
+      assert.truthy(out:find("postgresql://u:***@h/d", 1, true), out)
+      assert.truthy(out:find("host=h password=*** dbname=d", 1, true), out)
+    end
+  end)
+
   it("stands only where there are secrets", function()
     assert.equal([[
 config.lua:1:26: error: log.level: expected one of "debug", "info", "warn", "error", got a secret
