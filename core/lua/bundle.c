@@ -117,6 +117,7 @@ static const struct source *find_source(lua_State *L, struct mr_bundle *bundle, 
         free(source);
         lua_pushstring(L, sentence);
         lua_error(L);
+        __builtin_unreachable();
     }
     mr_buf_cstr(&source->text);
     *bundle->last = source;

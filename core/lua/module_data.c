@@ -84,8 +84,6 @@ static void read_value(lua_State *L, int index, const struct mr_lookup_column *c
         return;
     case MR_INT:
     case MR_TIMESTAMP:
-        value->i = luaL_checkinteger(L, index);
-        return;
     case MR_DATE:
         value->i = luaL_checkinteger(L, index);
         return;
@@ -157,8 +155,10 @@ static void parse_column(lua_State *L, const char *text, struct mr_arena *arena,
                          struct mr_row_column *out)
 {
     char *name = mr_arena_strdup(arena, text), *type = strchr(name, ' ');
-    if (!type)
+    if (!type) {
         luaL_error(L, "table: '%s' is not a column; write \"name type\"", text);
+        return;
+    }
     *type++ = '\0';
     *out = (struct mr_row_column){.name = name, .type_name = type, .typmod = -1};
     static const char *const flags[] = {" not null", " default", " generated"};
