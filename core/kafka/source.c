@@ -68,8 +68,8 @@ static enum mr_event position_lost(struct mr_kafka_consumer *consumer, const cha
     bool behind = msg->offset < low;
     mr_error_set(err, MR_STOP, MR_EXIT_DATA,
                  "%s/%d: offset %lld, the next to be read, does not exist: the topic has %lld to "
-                 "%lld. %s. Nothing is skipped silently: decide where group %s shall go on, and "
-                 "set that offset with kafka-consumer-groups while Millrace is stopped",
+                 "%lld. %s. Nothing is skipped silently: a person has to decide where group %s "
+                 "goes on",
                  topic, msg->partition, offset, (long long)low, (long long)high,
                  behind ? "Input was deleted by retention before it was read, or the topic was "
                           "created anew"
