@@ -260,6 +260,16 @@ static bool cancel_wait(struct committing *c, const struct mr_claim *claim)
     return waited;
 }
 
+/* Also after a failure: no later commit of this server would ever end. */
+static int no_replica(void **state)
+{
+    (void)state;
+    ask("ALTER SYSTEM RESET synchronous_standby_names");
+    ask("SELECT pg_reload_conf()");
+    await("", "SHOW synchronous_standby_names");
+    return 0;
+}
+
 /* Postgres then says COMMIT, with the warning that the replica may not have it. */
 static void a_cancelled_wait_for_a_replica_is_in_doubt(void **state)
 {
@@ -276,9 +286,7 @@ static void a_cancelled_wait_for_a_replica_is_in_doubt(void **state)
         assert_true(mr_clock_mono_ms() < deadline);
         claim.unit++;
     }
-    ask("ALTER SYSTEM RESET synchronous_standby_names");
-    ask("SELECT pg_reload_conf()");
-    await("", "SHOW synchronous_standby_names");
+    no_replica(state);
     assert_int_equal(c.decision, MR_IN_DOUBT);
     assert_non_null(strstr(c.err.msg, "warning"));
     c.store->ops->reset(c.store);
@@ -497,7 +505,7 @@ int main(void)
         cmocka_unit_test(a_claim_ends_a_session_that_keeps_the_ledger),
         cmocka_unit_test(a_lost_connection_leaves_commit_in_doubt),
         cmocka_unit_test(a_lost_connection_elsewhere_is_retried),
-        cmocka_unit_test(a_cancelled_wait_for_a_replica_is_in_doubt),
+        cmocka_unit_test_teardown(a_cancelled_wait_for_a_replica_is_in_doubt, no_replica),
         cmocka_unit_test(a_deferred_constraint_is_a_definite_rollback),
         cmocka_unit_test(commit_of_a_failed_transaction_is_never_decided),
         cmocka_unit_test(rows_that_postgres_refuses_are_the_messages_fault),
