@@ -300,32 +300,101 @@ bool mr_json_parse(struct mr_json *json, struct mr_bytes text, struct mr_error *
 
 /* --- to Lua --- */
 
-static bool push_value(lua_State *L, dom::element value, int meta, int depth, struct mr_error *err);
+enum { NAMES = 128 };
 
-static bool push_array(lua_State *L, dom::array array, int meta, int depth, struct mr_error *err)
+/*
+ * Messages repeat their names: the Lua strings of those seen lately are kept, so that a name costs
+ * a comparison instead of a hash over all of it. It lives in the state, in a userdata beside the
+ * table that holds the strings.
+ */
+struct name_cache {
+    struct {
+        const char *text; /* inside the Lua string names[i + 1] */
+        size_t len;
+    } slots[NAMES];
+};
+
+static const char name_cache_key = 'n';
+
+/* What the functions below need: where array metatable and names stand on the stack. */
+struct pusher {
+    lua_State *L;
+    struct mr_error *err;
+    struct name_cache *cache;
+    int meta, names;
+};
+
+/* Pushes two values: the names and the array metatable. */
+static void open_pusher(struct pusher *p)
 {
+    lua_State *L = p->L;
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &name_cache_key) != LUA_TUSERDATA) {
+        lua_pop(L, 1);
+        void *cache = lua_newuserdatauv(L, sizeof *p->cache, 1);
+        memset(cache, 0, sizeof *p->cache);
+        lua_createtable(L, NAMES, 0);
+        lua_setiuservalue(L, -2, 1);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &name_cache_key);
+    }
+    p->cache = static_cast<struct name_cache *>(lua_touserdata(L, -1));
+    lua_getiuservalue(L, -1, 1);
+    lua_remove(L, -2);
+    p->names = lua_gettop(L);
+    mr_json_push_array_meta(L);
+    p->meta = p->names + 1;
+}
+
+static void push_name(const struct pusher *p, std::string_view name)
+{
+    size_t len = name.size();
+    if (len == 0 || len > 64) {
+        lua_pushlstring(p->L, name.data(), len);
+        return;
+    }
+    size_t i =
+        (len * 31 + (unsigned char)name[len / 2] * 7u + (unsigned char)name[len - 1]) % NAMES;
+    auto &slot = p->cache->slots[i];
+    if (slot.text && slot.len == len && memcmp(slot.text, name.data(), len) == 0) {
+        lua_rawgeti(p->L, p->names, (lua_Integer)i + 1);
+        return;
+    }
+    slot.text = NULL;
+    lua_pushlstring(p->L, name.data(), len);
+    lua_pushvalue(p->L, -1);
+    lua_rawseti(p->L, p->names, (lua_Integer)i + 1);
+    slot.text = lua_tostring(p->L, -1);
+    slot.len = len;
+}
+
+static bool push_value(const struct pusher *p, dom::element value, int depth);
+
+static bool push_array(const struct pusher *p, dom::array array, int depth)
+{
+    lua_State *L = p->L;
     size_t size = array.size();
     lua_createtable(L, size < 1 << 20 ? (int)size : 1 << 20, 0);
     lua_Integer i = 0;
     for (dom::element item : array) {
-        if (!push_value(L, item, meta, depth, err)) {
+        if (!push_value(p, item, depth)) {
             lua_pop(L, 1);
             return false;
         }
         lua_rawseti(L, -2, ++i);
     }
-    lua_pushvalue(L, meta);
+    lua_pushvalue(L, p->meta);
     lua_setmetatable(L, -2);
     return true;
 }
 
-static bool push_object(lua_State *L, dom::object object, int meta, int depth, struct mr_error *err)
+static bool push_object(const struct pusher *p, dom::object object, int depth)
 {
+    lua_State *L = p->L;
     size_t size = object.size();
     lua_createtable(L, 0, size < 1 << 16 ? (int)size : 1 << 16);
     for (dom::key_value_pair field : object) {
-        lua_pushlstring(L, field.key.data(), field.key.size());
-        if (!push_value(L, field.value, meta, depth, err)) {
+        push_name(p, field.key);
+        if (!push_value(p, field.value, depth)) {
             lua_pop(L, 2);
             return false;
         }
@@ -334,8 +403,9 @@ static bool push_object(lua_State *L, dom::object object, int meta, int depth, s
     return true;
 }
 
-static bool push_value(lua_State *L, dom::element value, int meta, int depth, struct mr_error *err)
+static bool push_value(const struct pusher *p, dom::element value, int depth)
 {
+    lua_State *L = p->L;
     switch (value.type()) {
     case dom::element_type::STRING: {
         std::string_view text = value.get_string().value_unsafe();
@@ -355,27 +425,31 @@ static bool push_value(lua_State *L, dom::element value, int meta, int depth, st
         lua_pushlightuserdata(L, NULL);
         return true;
     case dom::element_type::UINT64:
-        return mr_error_reject(err, "decode", "the integer %llu is too large: integers end at %lld",
-                               (unsigned long long)value.get_uint64().value_unsafe(),
-                               (long long)INT64_MAX);
+        return mr_error_reject(
+            p->err, "decode", "the integer %llu is too large: integers end at %lld",
+            (unsigned long long)value.get_uint64().value_unsafe(), (long long)INT64_MAX);
     case dom::element_type::ARRAY:
     case dom::element_type::OBJECT:
         break;
     }
     if (depth >= MR_JSON_DEPTH_MAX)
-        return mr_error_reject(err, "decode", "the value is nested more than %d levels deep",
+        return mr_error_reject(p->err, "decode", "the value is nested more than %d levels deep",
                                MR_JSON_DEPTH_MAX);
     luaL_checkstack(L, 6, NULL);
     if (value.type() == dom::element_type::ARRAY)
-        return push_array(L, value.get_array().value_unsafe(), meta, depth + 1, err);
-    return push_object(L, value.get_object().value_unsafe(), meta, depth + 1, err);
+        return push_array(p, value.get_array().value_unsafe(), depth + 1);
+    return push_object(p, value.get_object().value_unsafe(), depth + 1);
 }
 
 bool mr_json_push(struct mr_json *json, lua_State *L, struct mr_error *err)
 {
-    mr_json_push_array_meta(L);
-    bool done = push_value(L, json->root, lua_gettop(L), 0, err);
-    lua_remove(L, done ? -2 : -1);
+    struct pusher p = {L, err, NULL, 0, 0};
+    luaL_checkstack(L, 8, NULL);
+    open_pusher(&p);
+    bool done = push_value(&p, json->root, 0);
+    if (done)
+        lua_replace(L, p.names);
+    lua_settop(L, done ? p.names : p.names - 1);
     return done;
 }
 
