@@ -26,6 +26,7 @@ enum {
     MARK_AFTER_MS = 5000,       /* Kafka's visible offset follows drops this often */
     PULSE_MS = 5000,            /* an idle worker feels its services' pulse this often, */
     PULSE_AWAY_MS = 1000,       /* and this often while the source is away */
+    PIN_RECORDS = 1000,         /* dropped in a row on one table of the lookup */
     BACKOFF_MAX_MS = 10000,
     STEP_NS = 20000000          /* of a wait that a stop can end */
 };
@@ -52,6 +53,7 @@ struct mr_worker {
     bool claims_due; /* some partition is not claimed */
     int64_t claim_at_ms;
     unsigned failures; /* in a row, for the back-off */
+    unsigned pinned;   /* records since the lookup's table was pinned without a unit */
     int64_t advance_at_ms, mark_at_ms; /* 0: nothing to do */
     int64_t pulse_at_ms;
     bool source_away; /* it said so, and nothing has come since */
@@ -383,8 +385,14 @@ static void claim_due(struct mr_worker *worker)
 
 static void commit_if_due(struct mr_worker *worker, bool queue_empty)
 {
-    if (mr_unit_empty(&worker->unit))
+    if (mr_unit_empty(&worker->unit)) {
+        /* Messages that are only dropped make no unit: they may not hold on to an old table either. */
+        if (queue_empty || ++worker->pinned >= PIN_RECORDS) {
+            mr_pipeline_unpin(&worker->pipeline);
+            worker->pinned = 0;
+        }
         return;
+    }
     int64_t age_ms = mr_clock_mono_ms() - worker->unit.opened_ms;
     if (queue_empty || age_ms >= worker->options.linger_ms ||
         mr_pipeline_unit_full(&worker->pipeline, &worker->unit))

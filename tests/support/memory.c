@@ -672,13 +672,13 @@ struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_ro
     return &script->base;
 }
 
-struct mr_lookup *mem_lookup(int n)
+struct mr_table *mem_table(const char *keys, int n)
 {
     const struct mr_lookup_column columns[] = {{"k", MR_TEXT, "text"}, {"client", MR_TEXT, "text"}};
     const struct mr_lookup_schema schema = {"subscribers", columns, 1, 2};
     struct mr_table_builder *builder = mr_table_builder_new(&schema, true, 0);
     struct mr_error err;
-    for (const char *key = "abc"; *key; key++)
+    for (const char *key = keys; *key; key++)
         for (int i = 0; i < n; i++) {
             char client[32];
             snprintf(client, sizeof client, "%c-%04d", *key, i);
@@ -688,7 +688,12 @@ struct mr_lookup *mem_lookup(int n)
         }
     struct mr_table *table = NULL;
     mr_assert(mr_table_builder_finish(builder, &table, &err));
+    return table;
+}
+
+struct mr_lookup *mem_lookup(int n)
+{
     struct mr_lookup *lookup = mr_lookup_new("subscribers");
-    mr_lookup_swap(lookup, table);
+    mr_lookup_swap(lookup, mem_table("abc", n));
     return lookup;
 }

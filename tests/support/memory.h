@@ -77,5 +77,7 @@ struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_ro
 
 /* A lookup with `n` rows "<key>-0000".. for each of the keys "a", "b", "c". */
 struct mr_lookup *mem_lookup(int n);
+/* The same rows for the keys of `keys`, to be swapped in. */
+struct mr_table *mem_table(const char *keys, int n);
 
 #endif

@@ -129,6 +129,23 @@ static void wait_ended(struct bench *bench)
     }
 }
 
+/* How many messages were dropped for `reason`, ever. */
+static double dropped(const char *reason)
+{
+    char labels[64];
+    snprintf(labels, sizeof labels, "pipeline=\"test\",reason=\"%s\"", reason);
+    return mr_metric_read(mr_metrics_get(MR_COUNTER, "millrace_dropped_total", "", labels));
+}
+
+static void wait_dropped(const char *reason, double until)
+{
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (dropped(reason) < until) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    }
+}
+
 /* Every row of `key` for the message `text`: once in Postgres, at least (exactly, with `exact`) once in Kafka. */
 static void assert_fan_out(struct mem_world *world, const char *text, char key, int rows,
                            bool exact)
@@ -364,20 +381,33 @@ static void traffic_that_is_only_dropped_costs_few_transactions(void **state)
 {
     (void)state;
     struct bench bench;
+    double before = dropped("expired");
     bench_init(&bench, 1);
     for (int i = 0; i < 5000; i++)
         mem_add(&bench.world, 0, "drop expired");
     mem_add(&bench.world, 0, NULL); /* a control record ends the log */
     bench_start(&bench);
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    struct mr_metric *dropped = mr_metrics_get(MR_COUNTER, "millrace_dropped_total", "",
-                                               "pipeline=\"test\",reason=\"expired\"");
-    double before = 0;
-    while (mr_metric_read(dropped) - before < 5000 && mr_clock_mono_ms() < deadline)
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    wait_dropped("expired", before + 5000);
     bench_stop(&bench);
     assert_true(bench.world.transactions < 20);
     assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+static void a_new_table_is_seen_after_messages_that_found_nothing(void **state)
+{
+    (void)state;
+    struct bench bench;
+    double before = dropped("no_rows");
+    bench_init(&bench, 2);
+    mem_add(&bench.world, 0, "n early");
+    bench_start(&bench);
+    wait_dropped("no_rows", before + 1);
+    mr_lookup_swap(bench.lookup, mem_table("abcn", 2));
+    mem_add(&bench.world, 0, "n late");
+    wait_for(&bench.world.rows, "late|n-0001", 1);
+    bench_stop(&bench);
+    assert_int_equal(mem_count(&bench.world.rows, "early|n-0001"), 0);
     bench_fini(&bench);
 }
 
@@ -642,6 +672,7 @@ int main(void)
         cmocka_unit_test(dead_letters_can_go_to_a_topic),
         cmocka_unit_test(an_oversized_message_is_buried_unread),
         cmocka_unit_test(traffic_that_is_only_dropped_costs_few_transactions),
+        cmocka_unit_test(a_new_table_is_seen_after_messages_that_found_nothing),
         cmocka_unit_test(an_earlier_owner_is_fenced),
         cmocka_unit_test(claim_goes_on_or_halts_with_a_cure),
         cmocka_unit_test(a_new_group_starts_where_it_is_told),
