@@ -79,7 +79,7 @@ static void floats_are_shortest_and_exact(void **state)
         double value;
         const char *text;
     } cases[] = {{0.1, "0.1"},       {1.0, "1.0"},          {-0.0, "-0.0"},
-                 {1e300, "1e+300"},  {5e-324, "4.94065645841247e-324"},
+                 {1e300, "1e+300"},  {5e-324, "5e-324"},
                  {1.0 / 3, "0.3333333333333333"}};
     struct mr_buf buf;
     mr_buf_init(&buf);
