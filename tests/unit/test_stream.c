@@ -1,8 +1,9 @@
 /*
- * test_stream.c - the engine (pipeline, unit, delivery, claim, worker) over in-memory source, sink, store and script.
+ * test_stream.c - the engine (pipeline, unit, delivery, claim, worker) over in-memory source, sink,
+ * store and script.
  *
- * The real worker thread runs; faults strike at a named step. What must hold: rows exactly once, messages at least once
- * (at_least_once), dead letters once, positions at the end of the input.
+ * The real worker thread runs; faults strike at a named step. What must hold: rows exactly once,
+ * messages at least once (at_least_once), dead letters once, positions at the end of the input.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -80,7 +81,9 @@ static void bench_init(struct bench *bench, int rows_per_key)
         .pipeline = "test",
         .factory = {&bench->world, make_source, make_sink, make_store, make_script},
         .lookup = bench->lookup,
-        .delivery = {.group = "g", .dead_topic = -1, .flush_timeout_ms = 100,
+        .delivery = {.group = "g",
+                     .dead_topic = -1,
+                     .flush_timeout_ms = 100,
                      .claim_timeout_ms = 100},
         .linger_ms = 20,
         .unit_outputs = 50,
@@ -146,7 +149,8 @@ static void wait_dropped(const char *reason, double until)
     }
 }
 
-/* Every row of `key` for the message `text`: once in Postgres, at least (exactly, with `exact`) once in Kafka. */
+/* Every row of `key` for the message `text`: once in Postgres, at least (exactly, with `exact`)
+ * once in Kafka. */
 static void assert_fan_out(struct mem_world *world, const char *text, char key, int rows,
                            bool exact)
 {
@@ -184,7 +188,11 @@ static void marks_survive_the_round_trip(void **state)
     assert_int_equal(mr_mark_read(&committed, "deadbeef", &unit), MR_MARK_OURS);
     assert_int_equal(unit, 42);
     assert_int_equal(mr_mark_read(&committed, "00000000", &unit), MR_MARK_FOREIGN);
-    const char *others[] = {"", "x", "mr1;l=deadbeef", "mr1;l=deadbeef;u=", "mr1;l=deadbeef;u=-1",
+    const char *others[] = {"",
+                            "x",
+                            "mr1;l=deadbeef",
+                            "mr1;l=deadbeef;u=",
+                            "mr1;l=deadbeef;u=-1",
                             "mr1;l=deadbeef;u=4x"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         snprintf(committed.metadata, sizeof committed.metadata, "%s", others[i]);
@@ -320,8 +328,8 @@ static void a_refused_row_buries_its_message_and_no_other(void **state)
     assert_int_equal(mem_count(&bench.world.out, "a-0000|poison:a-0000"), 0);
     assert_int_equal(bench.world.dead.n, 3);
     assert_int_equal(mem_count(&bench.world.dead, "script|bad broken|broken"), 1);
-    assert_int_equal(
-        mem_count(&bench.world.dead, "rejected|a poison|injected: a row is refused"), 1);
+    assert_int_equal(mem_count(&bench.world.dead, "rejected|a poison|injected: a row is refused"),
+                     1);
     assert_at_rest(&bench.world);
     bench_fini(&bench);
 }
@@ -411,7 +419,8 @@ static void a_new_table_is_seen_after_messages_that_found_nothing(void **state)
     bench_fini(&bench);
 }
 
-/* --- claim --------------------------------------------------------------------------------------- */
+/* --- claim ---------------------------------------------------------------------------------------
+ */
 
 struct hand {
     struct mem_world *world;
@@ -476,7 +485,8 @@ static void an_earlier_owner_is_fenced(void **state)
     mem_world_fini(&world);
 }
 
-/* Claims partition 0 of a world that stands at unit 5, offset 3 of 10, after `change`; the sentence if it halts. */
+/* Claims partition 0 of a world that stands at unit 5, offset 3 of 10, after `change`; the sentence
+ * if it halts. */
 static bool claim_after(void (*change)(struct mem_world *), char msg[1024])
 {
     struct mem_world world;
