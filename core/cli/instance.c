@@ -1,9 +1,9 @@
 /*
  * instance.c - start, watch, drain: the life of a running Millrace.
  *
- * Owns the wiring and the admin server. Must not know signals or how messages flow. What a drain that takes too long
- * leaves behind are threads that may be ended at any moment: nothing is acknowledged before it is durable.
- * Tests: tests/integration/manners_spec.lua, embed_spec.lua.
+ * Owns the wiring and the admin server. Must not know signals or how messages flow. What a drain
+ * that takes too long leaves behind are threads that may be ended at any moment: nothing is
+ * acknowledged before it is durable. Tests: tests/integration/manners_spec.lua, embed_spec.lua.
  */
 #include "cli/instance.h"
 
@@ -68,10 +68,8 @@ static bool start_admin(struct mr_instance *instance, struct mr_error *err)
     const char *listen = mr_node_text(instance->config, "admin.listen");
     if (!listen || !*listen || strcmp(listen, "off") == 0)
         return true;
-    struct mr_admin_options options = {.listen = listen,
-                                       .ready = answer_ready,
-                                       .before_metrics = before_metrics,
-                                       .arg = instance};
+    struct mr_admin_options options = {
+        .listen = listen, .ready = answer_ready, .before_metrics = before_metrics, .arg = instance};
     return mr_admin_start(&options, &instance->admin, err);
 }
 
@@ -142,8 +140,8 @@ static void watch(struct mr_instance *instance, enum mr_order (*next)(void *arg,
 }
 
 /* False: time is over, or a second order came. */
-static bool drain(struct mr_instance *instance,
-                  enum mr_order (*next)(void *arg, int timeout_ms), void *arg)
+static bool drain(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
+                  void *arg)
 {
     int64_t deadline = mr_clock_mono_ms() + mr_wiring_drain_timeout_ms(instance->wiring);
     mr_app_request_stop(instance->app);
@@ -176,8 +174,8 @@ static int join(struct mr_instance *instance)
     return code;
 }
 
-bool mr_instance_run(struct mr_instance *instance,
-                     enum mr_order (*next)(void *arg, int timeout_ms), void *arg, int *exit_code)
+bool mr_instance_run(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
+                     void *arg, int *exit_code)
 {
     watch(instance, next, arg);
     if (!drain(instance, next, arg)) {

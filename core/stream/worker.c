@@ -1,10 +1,10 @@
 /*
  * worker.c - the loop of one worker thread: poll, run the pipeline, commit, serve the group.
  *
- * Owns source, sink, store, script, the open unit and the state of its partitions. Must not know which adapters those
- * are. After a serious error there is one way back: everything undecided is forgotten, and each partition is claimed
- * again (recover_all, claim_due). The switch over verdicts stands in take_record and nowhere else.
- * Tests: tests/unit/test_stream.c, tests/integration.
+ * Owns source, sink, store, script, the open unit and the state of its partitions. Must not know
+ * which adapters those are. After a serious error there is one way back: everything undecided is
+ * forgotten, and each partition is claimed again (recover_all, claim_due). The switch over verdicts
+ * stands in take_record and nowhere else. Tests: tests/unit/test_stream.c, tests/integration.
  */
 #include "stream/worker.h"
 
@@ -20,14 +20,15 @@
 #include <time.h>
 
 enum {
-    IDLE_POLL_MS = 100,         /* how long a stop or a due duty may wait */
-    ADVANCE_AFTER_MS = 1000,    /* dropped messages move the ledger's position at least this often */
-    ADVANCE_AFTER_N = 1000000,  /* or after so many of them */
-    MARK_AFTER_MS = 5000,       /* Kafka's visible offset follows drops this often */
-    PULSE_MS = 5000,            /* an idle worker feels its services' pulse this often, */
-    PULSE_AWAY_MS = 1000,       /* and this often while the source is away */
+    IDLE_POLL_MS = 100,        /* how long a stop or a due duty may wait */
+    ADVANCE_AFTER_MS = 1000,   /* dropped messages move the ledger's position at least this often */
+    ADVANCE_AFTER_N = 1000000, /* or after so many of them */
+    MARK_AFTER_MS = 5000,      /* Kafka's visible offset follows drops this often */
+    PULSE_MS = 5000,           /* an idle worker feels its services' pulse this often, */
+    PULSE_AWAY_MS = 1000,      /* and this often while the source is away */
+    PIN_RECORDS = 1000,        /* dropped in a row on one table of the lookup */
     BACKOFF_MAX_MS = 10000,
-    STEP_NS = 20000000          /* of a wait that a stop can end */
+    STEP_NS = 20000000 /* of a wait that a stop can end */
 };
 
 struct mr_worker {
@@ -52,6 +53,7 @@ struct mr_worker {
     bool claims_due; /* some partition is not claimed */
     int64_t claim_at_ms;
     unsigned failures; /* in a row, for the back-off */
+    unsigned pinned;   /* records since the lookup's table was pinned without a unit */
     int64_t advance_at_ms, mark_at_ms; /* 0: nothing to do */
     int64_t pulse_at_ms;
     bool source_away; /* it said so, and nothing has come since */
@@ -101,7 +103,8 @@ static void wait_backoff(struct mr_worker *worker)
         nanosleep(&(struct timespec){.tv_nsec = STEP_NS}, NULL);
 }
 
-/* --- labels ------------------------------------------------------------------------------------ */
+/* --- labels ------------------------------------------------------------------------------------
+ */
 
 static struct mr_metric *labelled(struct mr_worker *worker, const char *name, const char *help,
                                   const char *label, const char *value)
@@ -129,7 +132,8 @@ static void count_dead(struct mr_worker *worker, const char *class_)
                   1);
 }
 
-/* --- partitions -------------------------------------------------------------------------------- */
+/* --- partitions --------------------------------------------------------------------------------
+ */
 
 static struct mr_part *find_part(struct mr_worker *worker, const struct mr_record *rec)
 {
@@ -197,7 +201,8 @@ static void on_revoked(struct mr_worker *worker)
     set_status(worker, true, NULL);
 }
 
-/* After a serious error: forget what is undecided, stop fetching, claim again after the back-off. */
+/* After a serious error: forget what is undecided, stop fetching, claim again after the back-off.
+ */
 static void recover_all(struct mr_worker *worker, const struct mr_error *cause)
 {
     struct mr_error err;
@@ -222,7 +227,8 @@ static void recover_all(struct mr_worker *worker, const struct mr_error *cause)
     mr_log(MR_WARN, "%s; trying again in %d ms", cause->msg, backoff_ms);
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* --- opening -----------------------------------------------------------------------------------
+ */
 
 static void free_columns(struct mr_worker *worker)
 {
@@ -305,14 +311,16 @@ static bool open_all(struct mr_worker *worker)
     return false;
 }
 
-/* --- duties ------------------------------------------------------------------------------------ */
+/* --- duties ------------------------------------------------------------------------------------
+ */
 
 static int64_t now_ms(struct mr_worker *worker)
 {
     return worker->store ? worker->store->ops->now_ms(worker->store) : mr_clock_wall_ms();
 }
 
-/* Commits the open unit. False: nothing of it is kept here, the partitions are being claimed again. */
+/* Commits the open unit. False: nothing of it is kept here, the partitions are being claimed again.
+ */
 static bool commit_unit(struct mr_worker *worker)
 {
     struct mr_error err;
@@ -328,7 +336,8 @@ static bool commit_unit(struct mr_worker *worker)
     return ok;
 }
 
-/* Claims what is not claimed yet, one by one, so that a stuck partition does not hold up the others. */
+/* Claims what is not claimed yet, one by one, so that a stuck partition does not hold up the
+ * others. */
 static void claim_due(struct mr_worker *worker)
 {
     struct mr_error err;
@@ -383,8 +392,15 @@ static void claim_due(struct mr_worker *worker)
 
 static void commit_if_due(struct mr_worker *worker, bool queue_empty)
 {
-    if (mr_unit_empty(&worker->unit))
+    if (mr_unit_empty(&worker->unit)) {
+        /* Messages that are only dropped make no unit: they may not hold on to an old table either.
+         */
+        if (queue_empty || ++worker->pinned >= PIN_RECORDS) {
+            mr_pipeline_unpin(&worker->pipeline);
+            worker->pinned = 0;
+        }
         return;
+    }
     int64_t age_ms = mr_clock_mono_ms() - worker->unit.opened_ms;
     if (queue_empty || age_ms >= worker->options.linger_ms ||
         mr_pipeline_unit_full(&worker->pipeline, &worker->unit))
@@ -423,7 +439,8 @@ static void source_is_back(struct mr_worker *worker)
         set_status(worker, true, NULL);
 }
 
-/* Without traffic nobody would notice that a service is away, or back: a look at each, now and then. */
+/* Without traffic nobody would notice that a service is away, or back: a look at each, now and
+ * then. */
 static void feel_pulse(struct mr_worker *worker)
 {
     struct mr_error err;
@@ -440,9 +457,8 @@ static void feel_pulse(struct mr_worker *worker)
             return;
         }
     }
-    if (worker->source_away &&
-        worker->source->ops->watermarks(worker->source, &worker->parts[0].at, PULSE_AWAY_MS, &low,
-                                        &high, &err)) {
+    if (worker->source_away && worker->source->ops->watermarks(worker->source, &worker->parts[0].at,
+                                                               PULSE_AWAY_MS, &low, &high, &err)) {
         mr_log(MR_INFO, "the source is back");
         source_is_back(worker);
     }
@@ -459,16 +475,18 @@ static void passed(struct mr_worker *worker, struct mr_part *part, int64_t posit
         worker->advance_at_ms = 1;
 }
 
-/* --- one message ------------------------------------------------------------------------------- */
+/* --- one message -------------------------------------------------------------------------------
+ */
 
-/* Pins the lookup for a new unit; a table of another shape than the script knows is as good as none. */
+/* Pins the lookup for a new unit; a table of another shape than the script knows is as good as
+ * none. */
 static bool pin(struct mr_worker *worker, struct mr_error *err)
 {
     bool pinned = worker->pipeline.table != NULL || !worker->options.lookup;
     if (!mr_pipeline_pin(&worker->pipeline))
         return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE, "the lookup is not loaded");
-    if (!pinned && !mr_lookup_schema_equal(worker->script_columns,
-                                           mr_table_schema(worker->pipeline.table)))
+    if (!pinned &&
+        !mr_lookup_schema_equal(worker->script_columns, mr_table_schema(worker->pipeline.table)))
         return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                             "the lookup's columns have changed, the script is opened again");
     return true;
@@ -527,7 +545,8 @@ static void on_record(struct mr_worker *worker, struct mr_record *rec)
         return;
     }
     if (part->has_job && rec->offset > part->position) {
-        mr_log(MR_WARN, "%s/%" PRId32 "@%" PRId64 " was in the middle of its fan-out and is gone "
+        mr_log(MR_WARN,
+               "%s/%" PRId32 "@%" PRId64 " was in the middle of its fan-out and is gone "
                "from the topic; what was not sent yet stays unsent",
                rec->topic, rec->partition, part->position);
         mr_part_set_job(part, NULL);
@@ -662,14 +681,14 @@ struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomi
         .unit_bytes = options->unit_bytes,
         .max_message_bytes = options->max_message_bytes,
     };
-    worker->messages = labelled(worker, "millrace_messages_total",
-                                "Messages taken from the source.", NULL, NULL);
-    worker->recoveries = labelled(worker, "millrace_recoveries_total",
-                                  "Times a worker forgot what was undecided and claimed again.",
-                                  NULL, NULL);
-    worker->stale = labelled(worker, "millrace_stale_records_total",
-                             "Records that came after their partition was taken away, or twice.",
-                             NULL, NULL);
+    worker->messages =
+        labelled(worker, "millrace_messages_total", "Messages taken from the source.", NULL, NULL);
+    worker->recoveries =
+        labelled(worker, "millrace_recoveries_total",
+                 "Times a worker forgot what was undecided and claimed again.", NULL, NULL);
+    worker->stale =
+        labelled(worker, "millrace_stale_records_total",
+                 "Records that came after their partition was taken away, or twice.", NULL, NULL);
     mr_thread_start(&worker->thread, run, worker);
     return worker;
 }

@@ -1,8 +1,9 @@
 /*
- * test_stream.c - the engine (pipeline, unit, delivery, claim, worker) over in-memory source, sink, store and script.
+ * test_stream.c - the engine (pipeline, unit, delivery, claim, worker) over in-memory source, sink,
+ * store and script.
  *
- * The real worker thread runs; faults strike at a named step. What must hold: rows exactly once, messages at least once
- * (at_least_once), dead letters once, positions at the end of the input.
+ * The real worker thread runs; faults strike at a named step. What must hold: rows exactly once,
+ * messages at least once (at_least_once), dead letters once, positions at the end of the input.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -80,7 +81,9 @@ static void bench_init(struct bench *bench, int rows_per_key)
         .pipeline = "test",
         .factory = {&bench->world, make_source, make_sink, make_store, make_script},
         .lookup = bench->lookup,
-        .delivery = {.group = "g", .dead_topic = -1, .flush_timeout_ms = 100,
+        .delivery = {.group = "g",
+                     .dead_topic = -1,
+                     .flush_timeout_ms = 100,
                      .claim_timeout_ms = 100},
         .linger_ms = 20,
         .unit_outputs = 50,
@@ -129,7 +132,25 @@ static void wait_ended(struct bench *bench)
     }
 }
 
-/* Every row of `key` for the message `text`: once in Postgres, at least (exactly, with `exact`) once in Kafka. */
+/* How many messages were dropped for `reason`, ever. */
+static double dropped(const char *reason)
+{
+    char labels[64];
+    snprintf(labels, sizeof labels, "pipeline=\"test\",reason=\"%s\"", reason);
+    return mr_metric_read(mr_metrics_get(MR_COUNTER, "millrace_dropped_total", "", labels));
+}
+
+static void wait_dropped(const char *reason, double until)
+{
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (dropped(reason) < until) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    }
+}
+
+/* Every row of `key` for the message `text`: once in Postgres, at least (exactly, with `exact`)
+ * once in Kafka. */
 static void assert_fan_out(struct mem_world *world, const char *text, char key, int rows,
                            bool exact)
 {
@@ -167,7 +188,11 @@ static void marks_survive_the_round_trip(void **state)
     assert_int_equal(mr_mark_read(&committed, "deadbeef", &unit), MR_MARK_OURS);
     assert_int_equal(unit, 42);
     assert_int_equal(mr_mark_read(&committed, "00000000", &unit), MR_MARK_FOREIGN);
-    const char *others[] = {"", "x", "mr1;l=deadbeef", "mr1;l=deadbeef;u=", "mr1;l=deadbeef;u=-1",
+    const char *others[] = {"",
+                            "x",
+                            "mr1;l=deadbeef",
+                            "mr1;l=deadbeef;u=",
+                            "mr1;l=deadbeef;u=-1",
                             "mr1;l=deadbeef;u=4x"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         snprintf(committed.metadata, sizeof committed.metadata, "%s", others[i]);
@@ -303,8 +328,8 @@ static void a_refused_row_buries_its_message_and_no_other(void **state)
     assert_int_equal(mem_count(&bench.world.out, "a-0000|poison:a-0000"), 0);
     assert_int_equal(bench.world.dead.n, 3);
     assert_int_equal(mem_count(&bench.world.dead, "script|bad broken|broken"), 1);
-    assert_int_equal(
-        mem_count(&bench.world.dead, "rejected|a poison|injected: a row is refused"), 1);
+    assert_int_equal(mem_count(&bench.world.dead, "rejected|a poison|injected: a row is refused"),
+                     1);
     assert_at_rest(&bench.world);
     bench_fini(&bench);
 }
@@ -364,24 +389,38 @@ static void traffic_that_is_only_dropped_costs_few_transactions(void **state)
 {
     (void)state;
     struct bench bench;
+    double before = dropped("expired");
     bench_init(&bench, 1);
     for (int i = 0; i < 5000; i++)
         mem_add(&bench.world, 0, "drop expired");
     mem_add(&bench.world, 0, NULL); /* a control record ends the log */
     bench_start(&bench);
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    struct mr_metric *dropped = mr_metrics_get(MR_COUNTER, "millrace_dropped_total", "",
-                                               "pipeline=\"test\",reason=\"expired\"");
-    double before = 0;
-    while (mr_metric_read(dropped) - before < 5000 && mr_clock_mono_ms() < deadline)
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    wait_dropped("expired", before + 5000);
     bench_stop(&bench);
     assert_true(bench.world.transactions < 20);
     assert_at_rest(&bench.world);
     bench_fini(&bench);
 }
 
-/* --- claim --------------------------------------------------------------------------------------- */
+static void a_new_table_is_seen_after_messages_that_found_nothing(void **state)
+{
+    (void)state;
+    struct bench bench;
+    double before = dropped("no_rows");
+    bench_init(&bench, 2);
+    mem_add(&bench.world, 0, "n early");
+    bench_start(&bench);
+    wait_dropped("no_rows", before + 1);
+    mr_lookup_swap(bench.lookup, mem_table("abcn", 2));
+    mem_add(&bench.world, 0, "n late");
+    wait_for(&bench.world.rows, "late|n-0001", 1);
+    bench_stop(&bench);
+    assert_int_equal(mem_count(&bench.world.rows, "early|n-0001"), 0);
+    bench_fini(&bench);
+}
+
+/* --- claim ---------------------------------------------------------------------------------------
+ */
 
 struct hand {
     struct mem_world *world;
@@ -446,7 +485,8 @@ static void an_earlier_owner_is_fenced(void **state)
     mem_world_fini(&world);
 }
 
-/* Claims partition 0 of a world that stands at unit 5, offset 3 of 10, after `change`; the sentence if it halts. */
+/* Claims partition 0 of a world that stands at unit 5, offset 3 of 10, after `change`; the sentence
+ * if it halts. */
 static bool claim_after(void (*change)(struct mem_world *), char msg[1024])
 {
     struct mem_world world;
@@ -642,6 +682,7 @@ int main(void)
         cmocka_unit_test(dead_letters_can_go_to_a_topic),
         cmocka_unit_test(an_oversized_message_is_buried_unread),
         cmocka_unit_test(traffic_that_is_only_dropped_costs_few_transactions),
+        cmocka_unit_test(a_new_table_is_seen_after_messages_that_found_nothing),
         cmocka_unit_test(an_earlier_owner_is_fenced),
         cmocka_unit_test(claim_goes_on_or_halts_with_a_cure),
         cmocka_unit_test(a_new_group_starts_where_it_is_told),
