@@ -53,16 +53,18 @@ static void show_again(const char *path)
 {
     static int fd = -1;
     char again_path[32];
-    struct mr_buf text = {0}, again = {0};
-    if (!show(path, MR_CONFIG_LUA, &text))
+    struct mr_buf text = {0}, json = {0}, again = {0};
+    if (!show(path, MR_CONFIG_LUA, &text) || !show(path, MR_CONFIG_JSON, &json))
         abort();
     if (!memmem(text.ptr, text.len, "***", 3)) { /* a secret is not printed, so it is lost */
         write_file(&fd, again_path, text.ptr, text.len);
-        FUZZ_CHECK(show(again_path, MR_CONFIG_LUA, &again), "refused:\n%s", mr_buf_cstr(&text));
-        FUZZ_CHECK(text.len == again.len && memcmp(text.ptr, again.ptr, text.len) == 0,
-                   "printed:\n%s\nprinted again:\n%s", mr_buf_cstr(&text), mr_buf_cstr(&again));
+        FUZZ_CHECK(show(again_path, MR_CONFIG_JSON, &again), "refused:\n%s", mr_buf_cstr(&text));
+        FUZZ_CHECK(json.len == again.len && memcmp(json.ptr, again.ptr, json.len) == 0,
+                   "it is:\n%s\nprinted and read it is:\n%s", mr_buf_cstr(&json),
+                   mr_buf_cstr(&again));
     }
     mr_buf_fini(&text);
+    mr_buf_fini(&json);
     mr_buf_fini(&again);
 }
 

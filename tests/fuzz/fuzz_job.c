@@ -82,6 +82,8 @@ static void check_frames(struct mr_bytes frames, struct mr_bytes cursor)
     struct mr_value last = {.type = MR_INT, .i = INT64_MIN};
     if (cursor.len)
         mr_cell_read((const uint8_t *)cursor.ptr, &last);
+    if (!frames.len)
+        return;
     const char *at = frames.ptr, *end = at + frames.len;
     bool first = true;
     while (at < end) {
