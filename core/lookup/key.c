@@ -249,7 +249,7 @@ static bool put_converted(struct mr_buf *out, enum mr_type type, const struct mr
             mr_buf_put(&digits, value->bytes.ptr, value->bytes.len);
         else if (value->type != MR_FLOAT || !mr_text_float(&digits, value->f))
             return false;
-        ok = put_decimal(out, digits.ptr, digits.len);
+        ok = digits.len && put_decimal(out, digits.ptr, digits.len);
         mr_buf_fini(&digits);
         return ok;
     case MR_UUID:

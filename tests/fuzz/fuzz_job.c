@@ -79,11 +79,11 @@ static const struct mr_source_ops source_ops = {.headers = give_headers};
 /* Message keys are the rows' ids, in order and behind the cursor. */
 static void check_frames(struct mr_bytes frames, struct mr_bytes cursor)
 {
+    if (!frames.len)
+        return;
     struct mr_value last = {.type = MR_INT, .i = INT64_MIN};
     if (cursor.len)
         mr_cell_read((const uint8_t *)cursor.ptr, &last);
-    if (!frames.len)
-        return;
     const char *at = frames.ptr, *end = at + frames.len;
     bool first = true;
     while (at < end) {

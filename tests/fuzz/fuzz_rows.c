@@ -73,8 +73,12 @@ static void take_value(struct fuzz_input *in, struct mr_buf *scratch, struct mr_
         memset(value->uuid, fuzz_byte(in), sizeof value->uuid);
         return;
     case MR_INT:
-    case MR_TIMESTAMP:
         value->i = (int64_t)fuzz_number(in, 8);
+        return;
+    case MR_TIMESTAMP: /* within Postgres's calendar, as it comes from there, or infinite */
+        value->i = (int64_t)fuzz_number(in, 8);
+        if (value->i != INT64_MAX && value->i != INT64_MIN)
+            value->i %= INT64_C(211813488000000000);
         return;
     case MR_DATE:
         value->i = (int32_t)fuzz_number(in, 4);
