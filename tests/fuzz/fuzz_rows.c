@@ -86,6 +86,8 @@ static void take_value(struct fuzz_input *in, struct mr_buf *scratch, struct mr_
     case MR_TEXT:
     case MR_JSON:
         value->bytes = fuzz_rest(in);
+        if (value->type == MR_JSON && !value->bytes.len)
+            value->bytes = mr_bytes_of("null"); /* no JSON is empty */
         return;
     }
 }
