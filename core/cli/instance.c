@@ -111,16 +111,16 @@ static void announce(struct mr_instance *instance)
     set_state(instance, MR_APP_READY);
 }
 
-/* Until somebody or something ends it. */
-static void watch(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
-                  void *arg)
+/* Until somebody or something ends it: what has ended it by itself, or 0. */
+static int watch(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
+                 void *arg)
 {
     bool ready = false;
     for (;;) {
         int code = 0;
         enum mr_app_state state = mr_app_state(instance->app, &code);
         if (state == MR_APP_ENDED)
-            return;
+            return code;
         if (state == MR_APP_READY && !ready) {
             announce(instance);
             ready = true;
@@ -128,7 +128,7 @@ static void watch(struct mr_instance *instance, enum mr_order (*next)(void *arg,
         switch (next(arg, LOOK_MS)) {
         case MR_ORDER_STOP:
             mr_log(MR_INFO, "stopping: finishing what is open");
-            return;
+            return MR_EXIT_OK;
         case MR_ORDER_RELOAD:
             mr_log(MR_WARN, "reload comes with a later release; nothing was changed, restart to "
                             "load new configuration or scripts");
@@ -177,11 +177,9 @@ static int join(struct mr_instance *instance)
 bool mr_instance_run(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
                      void *arg, int *exit_code)
 {
-    watch(instance, next, arg);
-    if (!drain(instance, next, arg)) {
-        *exit_code = MR_EXIT_OK;
+    *exit_code = watch(instance, next, arg);
+    if (!drain(instance, next, arg)) /* a halt stays one, even if the others are stuck */
         return false;
-    }
     *exit_code = join(instance);
     set_state(instance, MR_APP_ENDED);
     mr_log(MR_INFO, "stopped");

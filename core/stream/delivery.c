@@ -367,7 +367,10 @@ static bool deliver(struct mr_delivery *delivery, struct mr_unit *unit, size_t l
                                     segment->rec.offset);
         }
         mr_segment_bury(segment, delivery->source, err);
-        return deliver(delivery, unit, lo, hi, err);
+        if (hi - lo == 1)
+            return deliver(delivery, unit, lo, hi, err);
+        /* Halved all the same: were the whole sent again for each message at fault, a unit with
+         * many would go out as many times. */
     }
     size_t middle = lo + (hi - lo) / 2;
     return deliver(delivery, unit, lo, middle, err) && deliver(delivery, unit, middle, hi, err);

@@ -16,8 +16,10 @@ enum { OVERSIZE = 4 };
 
 bool mr_pipeline_unit_full(const struct mr_pipeline *pipeline, const struct mr_unit *unit)
 {
+    /* Dead letters have no outputs, but their messages are kept too. */
     return unit->n_outputs >= pipeline->unit_outputs ||
-           unit->frames.len + unit->rows.len >= pipeline->unit_bytes;
+           unit->n_segments >= pipeline->unit_outputs ||
+           unit->frames.len + unit->rows.len + unit->dead_bytes >= pipeline->unit_bytes;
 }
 
 bool mr_pipeline_pin(struct mr_pipeline *pipeline)
@@ -228,6 +230,7 @@ out:
         segment = mr_unit_begin(unit, part, rec);
         segment->bundle = ops->bundle(script);
         mr_segment_bury(segment, pipeline->source, err);
+        unit->dead_bytes += rec->key.len + rec->value.len;
         *rec = segment->rec; /* the headers, now read, belong to the record */
         mr_unit_end(unit, segment);
         pass->segment = segment;

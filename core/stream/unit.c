@@ -44,6 +44,7 @@ void mr_unit_reset(struct mr_unit *unit, struct mr_source *source)
     unit->n_segments = unit->n_runs = 0;
     unit->n_frames = 0;
     unit->n_outputs = 0;
+    unit->dead_bytes = 0;
 }
 
 void mr_unit_fini(struct mr_unit *unit, struct mr_source *source)

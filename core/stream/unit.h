@@ -50,6 +50,7 @@ struct mr_unit {
     struct mr_segment *segments;
     size_t n_runs, cap_runs, n_segments, cap_segments;
     uint32_t n_frames;
+    size_t dead_bytes;  /* of the messages that a script or the decoder has refused */
     uint64_t n_outputs; /* messages and rows of one joined row count once */
     int64_t opened_ms;  /* monotonic, at the first segment */
 };

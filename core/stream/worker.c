@@ -28,6 +28,7 @@ enum {
     PULSE_AWAY_MS = 1000,      /* and this often while the source is away */
     PIN_RECORDS = 1000,        /* dropped in a row on one table of the lookup */
     BACKOFF_MAX_MS = 10000,
+    CALM_MS = 60000,   /* after which a failure counts as the first again */
     STEP_NS = 20000000 /* of a wait that a stop can end */
 };
 
@@ -52,8 +53,9 @@ struct mr_worker {
 
     bool claims_due; /* some partition is not claimed */
     int64_t claim_at_ms;
-    unsigned failures; /* in a row, for the back-off */
-    unsigned pinned;   /* records since the lookup's table was pinned without a unit */
+    unsigned failures;    /* since something was decided, for the back-off */
+    int64_t failed_at_ms; /* the latest of them */
+    unsigned pinned;      /* records since the lookup's table was pinned without a unit */
     int64_t advance_at_ms, mark_at_ms; /* 0: nothing to do */
     int64_t pulse_at_ms;
     bool source_away; /* it said so, and nothing has come since */
@@ -95,10 +97,21 @@ static void halt(struct mr_worker *worker, const struct mr_error *err)
     worker->done = true;
 }
 
+/* Grows until something is decided: a claim that works, before a unit that never does, proves
+ * nothing. */
+static int next_backoff_ms(struct mr_worker *worker)
+{
+    int64_t now_ms = mr_clock_mono_ms();
+    if (now_ms - worker->failed_at_ms >= CALM_MS)
+        worker->failures = 0;
+    worker->failed_at_ms = now_ms;
+    return mr_clock_backoff_ms(worker->failures++, BACKOFF_MAX_MS);
+}
+
 /* Sleeps up to the back-off of the failure at hand, in short steps so that a stop is seen. */
 static void wait_backoff(struct mr_worker *worker)
 {
-    int64_t until = mr_clock_mono_ms() + mr_clock_backoff_ms(worker->failures++, BACKOFF_MAX_MS);
+    int64_t until = mr_clock_mono_ms() + next_backoff_ms(worker);
     while (!stopping(worker) && mr_clock_mono_ms() < until)
         nanosleep(&(struct timespec){.tv_nsec = STEP_NS}, NULL);
 }
@@ -219,7 +232,7 @@ static void recover_all(struct mr_worker *worker, const struct mr_error *cause)
         worker->parts[i].claimed = false;
     if (worker->n_parts && !worker->source->ops->start(worker->source, NULL, 0, &err))
         mr_log(MR_WARN, "pausing the source: %s", err.msg);
-    int backoff_ms = mr_clock_backoff_ms(worker->failures++, BACKOFF_MAX_MS);
+    int backoff_ms = next_backoff_ms(worker);
     worker->claims_due = worker->n_parts > 0;
     worker->claim_at_ms = mr_clock_mono_ms() + backoff_ms;
     mr_metric_add(worker->recoveries, 1);
@@ -306,6 +319,8 @@ static bool open_all(struct mr_worker *worker)
         bool waiting_for_lookup =
             worker->options.lookup && strncmp(err.msg, "waiting for the lookup", 22) == 0;
         mr_log(waiting_for_lookup ? MR_DEBUG : MR_WARN, "%s; trying again", err.msg);
+        if (waiting_for_lookup) /* not a failure: a long load is followed at once */
+            worker->failures = 0;
         wait_backoff(worker);
     }
     return false;
@@ -319,16 +334,29 @@ static int64_t now_ms(struct mr_worker *worker)
     return worker->store ? worker->store->ops->now_ms(worker->store) : mr_clock_wall_ms();
 }
 
+/* What was too slow for a time-out as a whole may go through in parts: a unit that failed halves
+ * the next, one that was decided doubles it again. */
+static void size_unit(struct mr_worker *worker, uint64_t n_outputs, bool decided)
+{
+    uint32_t *limit = &worker->pipeline.unit_outputs, most = worker->options.unit_outputs;
+    if (decided)
+        *limit = *limit < most / 2 ? *limit * 2 : most;
+    else if (n_outputs / 2 < *limit)
+        *limit = n_outputs < 2 ? 1 : (uint32_t)(n_outputs / 2);
+}
+
 /* Commits the open unit. False: nothing of it is kept here, the partitions are being claimed again.
  */
 static bool commit_unit(struct mr_worker *worker)
 {
     struct mr_error err;
+    uint64_t n_outputs = worker->unit.n_outputs;
     bool ok = mr_delivery_commit(&worker->delivery, &worker->unit, &err);
     for (size_t i = 0; ok && i < worker->unit.n_segments; i++)
         if (worker->unit.segments[i].dead)
             count_dead(worker, worker->unit.segments[i].class_);
     reset_unit(worker);
+    size_unit(worker, n_outputs, ok);
     if (!ok)
         recover_all(worker, &err);
     else
@@ -378,11 +406,9 @@ static void claim_due(struct mr_worker *worker)
     }
     worker->claims_due = failed > 0;
     if (failed) {
-        worker->claim_at_ms =
-            mr_clock_mono_ms() + mr_clock_backoff_ms(worker->failures++, BACKOFF_MAX_MS);
+        worker->claim_at_ms = mr_clock_mono_ms() + next_backoff_ms(worker);
         set_status(worker, false, err.msg);
     } else {
-        worker->failures = 0;
         set_status(worker, true, NULL);
         set_joined(worker);
     }
@@ -516,8 +542,9 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
             pass.segment->owns_record = owned = !pass.more;
             if (!pass.more)
                 mr_part_set_job(part, NULL); /* the ledger's follows with the unit */
-            /* A chunk that was refused has settled the whole message as a dead letter. */
-            if (pass.more && (!commit_unit(worker) || !part->has_job))
+            /* A chunk that was refused has settled the whole message as a dead letter. After a
+             * stop the ledger knows where the next process goes on. */
+            if (pass.more && (!commit_unit(worker) || !part->has_job || stopping(worker)))
                 pass.more = false;
             break;
         case MR_VERDICT_DROP:

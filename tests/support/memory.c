@@ -251,6 +251,7 @@ static bool sink_produce(struct mr_sink *base, struct mr_bytes frames, struct mr
         mr_buf_printf(&text, "%.*s|%.*s", (int)key.len, key.ptr ? key.ptr : "", (int)value.len,
                       value.ptr ? value.ptr : "");
         log_add(&sink->queue, mr_strdup(mr_buf_cstr(&text)));
+        sink->world->produced++;
         mr_buf_fini(&text);
     }
     return true;

@@ -53,6 +53,7 @@ struct mem_world {
     struct mem_log rows; /* "a|b" of each committed row */
     struct mem_log dead; /* "class|value|error" */
     int transactions;
+    size_t produced; /* messages that were handed to a sink, acknowledged or not */
     enum mem_fault fault;
     int fault_in; /* strikes when it has counted down to 0 */
     const char *ledger_id;
