@@ -25,6 +25,29 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+/* n digits with the point behind `point` of them; n 0 is zero. Returns the length. */
+static size_t write_plain(bool negative, const char *digits, size_t n, long point,
+                          char out[DIGITS_MAX])
+{
+    char *to = out;
+    if (negative && n)
+        *to++ = '-';
+    if (point <= 0)
+        *to++ = '0';
+    for (long i = 0; i < point && n; i++)
+        *to++ = i < (long)n ? digits[i] : '0';
+    if (!n)
+        return *out = '0', 1;
+    if ((long)n > point) {
+        *to++ = '.';
+        for (long i = point; i < 0; i++)
+            *to++ = '0';
+        for (size_t i = point > 0 ? (size_t)point : 0; i < n; i++)
+            *to++ = digits[i];
+    }
+    return (size_t)(to - out);
+}
+
 /*
  * Decimal text, with or without exponent, as plain digits without needless zeros: "-12.50" is
  * "-12.5", "1e3" is "1000". Returns the length in `out`, 0 if it is no such number or a very long
@@ -78,23 +101,7 @@ static size_t plain_decimal(const char *text, size_t len, char out[DIGITS_MAX])
         return 0;
     if (n && (point > EXPONENT_MAX || point < -EXPONENT_MAX))
         return 0;
-    char *to = out;
-    if (negative && n)
-        *to++ = '-';
-    if (point <= 0)
-        *to++ = '0';
-    for (long i = 0; i < point && n; i++)
-        *to++ = i < (long)n ? digits[i] : '0';
-    if (!n)
-        return *out = '0', 1;
-    if ((long)n > point) {
-        *to++ = '.';
-        for (long i = point; i < 0; i++)
-            *to++ = '0';
-        for (size_t i = point > 0 ? (size_t)point : 0; i < n; i++)
-            *to++ = digits[i];
-    }
-    return (size_t)(to - out);
+    return write_plain(negative, digits, n, point, out);
 }
 
 void mr_key_put(struct mr_buf *out, const struct mr_value *value)

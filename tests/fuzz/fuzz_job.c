@@ -76,30 +76,32 @@ static void give_headers(struct mr_source *source, struct mr_record *rec)
 
 static const struct mr_source_ops source_ops = {.headers = give_headers};
 
-/* Message keys are the rows' ids, in order and behind the cursor. */
+/* Message keys are the rows' ids: in the order of cells, and the first behind the cursor. */
 static void check_frames(struct mr_bytes frames, struct mr_bytes cursor)
 {
-    if (!frames.len)
-        return;
-    struct mr_value last = {.type = MR_INT, .i = INT64_MIN};
-    if (cursor.len)
-        mr_cell_read((const uint8_t *)cursor.ptr, &last);
-    const char *at = frames.ptr, *end = at + frames.len;
+    struct mr_buf last = {0}, cell = {0};
     bool first = true;
-    while (at < end) {
+    for (size_t at = 0; at < frames.len; first = false) {
         struct mr_frame frame;
         struct mr_bytes key, headers, value;
-        at = mr_frame_read(at, &frame, &key, &headers, &value);
         char digits[32];
+        if (first)
+            mr_buf_put(&last, cursor.ptr, cursor.len);
+        const char *next = mr_frame_read(frames.ptr + at, &frame, &key, &headers, &value);
+        at = (size_t)(next - frames.ptr);
         snprintf(digits, sizeof digits, "%.*s", (int)key.len, key.ptr);
-        int64_t id = strtoll(digits, NULL, 10);
-        if (last.type == MR_INT)
-            FUZZ_CHECK(first && cursor.len ? id > last.i : id >= last.i, "%s after %lld", digits,
-                       (long long)last.i);
-        last = (struct mr_value){.type = MR_INT, .i = id};
-        first = false;
+        mr_buf_reset(&cell);
+        mr_cell_put(&cell, &(struct mr_value){.type = MR_INT, .i = strtoll(digits, NULL, 10)});
+        if (last.len) {
+            int order = mr_cell_compare((const uint8_t *)last.ptr, (const uint8_t *)cell.ptr);
+            FUZZ_CHECK(first ? order < 0 : order <= 0, "%s is out of order", digits);
+        }
+        mr_buf_reset(&last);
+        mr_buf_put(&last, cell.ptr, cell.len);
+        FUZZ_CHECK(at <= frames.len, "a frame ends early");
     }
-    FUZZ_CHECK(at == end, "frames do not end where they should");
+    mr_buf_fini(&last);
+    mr_buf_fini(&cell);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -333,6 +333,7 @@ static void times(void **state)
                                         "294277-01-01T00:00:00Z",
                                         "294276-12-31T23:59:59-01:00",
                                         "4714-11-24T00:00:00+01:00 BC",
+                                        "294276-01-01T00:00:00Z BC",
                                         "",
                                         "now"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
