@@ -58,6 +58,7 @@ struct mr_worker {
     int exit_code;
     bool done;
     struct mr_log_gate reject_gate;
+    struct mr_log_trouble trouble; /* from the first failure until a unit is decided */
     struct mr_metric *messages, *dead, *recoveries, *stale;
 };
 
@@ -219,7 +220,7 @@ static void recover_all(struct mr_worker *worker, const struct mr_error *cause)
     worker->claim_at_ms = mr_clock_mono_ms() + backoff_ms;
     mr_metric_add(worker->recoveries, 1);
     set_status(worker, false, cause->msg);
-    mr_log(MR_WARN, "%s; trying again in %d ms", cause->msg, backoff_ms);
+    mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", cause->msg);
 }
 
 /* --- opening ----------------------------------------------------------------------------------- */
@@ -290,6 +291,7 @@ static bool open_all(struct mr_worker *worker)
     while (!stopping(worker)) {
         if (open_parts(worker, &err)) {
             worker->failures = 0;
+            worker->trouble = (struct mr_log_trouble){0};
             return true;
         }
         if (err.action == MR_STOP) {
@@ -299,7 +301,10 @@ static bool open_all(struct mr_worker *worker)
         set_status(worker, false, err.msg);
         bool waiting_for_lookup =
             worker->options.lookup && strncmp(err.msg, "waiting for the lookup", 22) == 0;
-        mr_log(waiting_for_lookup ? MR_DEBUG : MR_WARN, "%s; trying again", err.msg);
+        if (waiting_for_lookup)
+            mr_log(MR_DEBUG, "%s", err.msg);
+        else
+            mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", err.msg);
         wait_backoff(worker);
     }
     return false;
@@ -321,10 +326,12 @@ static bool commit_unit(struct mr_worker *worker)
         if (worker->unit.segments[i].dead)
             count_dead(worker, worker->unit.segments[i].class_);
     reset_unit(worker);
-    if (!ok)
+    if (!ok) {
         recover_all(worker, &err);
-    else
+    } else {
         worker->failures = 0;
+        worker->trouble = (struct mr_log_trouble){0};
+    }
     return ok;
 }
 
@@ -361,7 +368,7 @@ static void claim_due(struct mr_worker *worker)
         }
         if (worker->store)
             worker->store->ops->rollback(worker->store);
-        mr_log(MR_WARN, "%s; trying again", err.msg);
+        mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", err.msg);
         if (worker->store && !worker->store->ops->connect(worker->store, &err)) {
             recover_all(worker, &err);
             return;
