@@ -1,8 +1,9 @@
 /*
- * embed.c - include/millrace.h: an instance on a thread of its own, ordered about by function calls.
+ * embed.c - include/millrace.h: an instance on a thread of its own, ordered about by function
+ * calls.
  *
- * Threads as the header says. Owns configuration, instance and its thread. Must not know more of the rooms than cli does.
- * Tests: tests/unit/test_embed.c, run by tests/integration/embed_spec.lua.
+ * Threads as the header says. Owns configuration, instance and its thread. Must not know more of
+ * the rooms than cli does. Tests: tests/unit/test_embed.c, run by tests/integration/embed_spec.lua.
  */
 #include "millrace.h"
 

@@ -1,7 +1,8 @@
 /*
  * arena.c - bump allocation in a chain of blocks.
  *
- * One owner, no thread safety. Owns its blocks. Must not know what is stored. Tests: tests/unit/test_base.c.
+ * One owner, no thread safety. Owns its blocks. Must not know what is stored. Tests:
+ * tests/unit/test_base.c.
  */
 #include "base/arena.h"
 

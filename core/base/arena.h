@@ -1,8 +1,8 @@
 /*
  * arena.h - memory that lives as long as one message (or one configuration) and goes at once.
  *
- * Allocation is a pointer bump; mr_arena_reset keeps the first block. What is handed out stays where it
- * is until reset. A longjmp past an arena leaks nothing. One owner, no thread safety.
+ * Allocation is a pointer bump; mr_arena_reset keeps the first block. What is handed out stays
+ * where it is until reset. A longjmp past an arena leaks nothing. One owner, no thread safety.
  */
 #ifndef MR_BASE_ARENA_H
 #define MR_BASE_ARENA_H

@@ -1,8 +1,9 @@
 /*
  * buf.h - a growable run of bytes: what is being built (JSON, COPY rows, message frames, SQL).
  *
- * `ptr` moves when it grows: keep offsets, not pointers. mr_buf_reserve + mr_buf_commit is the way for
- * hot paths. One owner, no thread safety. Embedded: mr_buf_init / mr_buf_fini; a zeroed struct is valid.
+ * `ptr` moves when it grows: keep offsets, not pointers. mr_buf_reserve + mr_buf_commit is the way
+ * for hot paths. One owner, no thread safety. Embedded: mr_buf_init / mr_buf_fini; a zeroed struct
+ * is valid.
  */
 #ifndef MR_BASE_BUF_H
 #define MR_BASE_BUF_H

@@ -1,9 +1,10 @@
 /*
  * error.h - what went wrong, and what the caller should do about it.
  *
- * An error lives on the caller's stack and is filled by the function that failed. `action` is set where
- * the knowledge is (the adapter knows librdkafka's retriable/fatal and Postgres's SQLSTATE classes);
- * the layers above put context in front of the message and obey. No allocation, any thread.
+ * An error lives on the caller's stack and is filled by the function that failed. `action` is set
+ * where the knowledge is (the adapter knows librdkafka's retriable/fatal and Postgres's SQLSTATE
+ * classes); the layers above put context in front of the message and obey. No allocation, any
+ * thread.
  */
 #ifndef MR_BASE_ERROR_H
 #define MR_BASE_ERROR_H

@@ -1,8 +1,8 @@
 /*
  * metrics.c - the registry behind metrics.h, and its text form.
  *
- * Any thread: the registry has a lock, values are atomics. Owns all metrics until the process ends. Must not
- * know HTTP. Tests: tests/unit/test_base.c.
+ * Any thread: the registry has a lock, values are atomics. Owns all metrics until the process ends.
+ * Must not know HTTP. Tests: tests/unit/test_base.c.
  */
 #include "base/metrics.h"
 

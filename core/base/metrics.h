@@ -1,10 +1,11 @@
 /*
  * metrics.h - counters and gauges, by the conventions of Prometheus (base units, _total, labels).
  *
- * A metric is registered once and lives until the process ends; asking again for the same name and labels
- * gives the same metric, so workers share. Adding is one relaxed atomic: any thread. core/admin writes
- * them out. Labels are given in their final form: `pipeline="promo",reason="expired"` (mr_metrics_label
- * escapes values). A family takes at most 200 label sets: what comes later counts in `other="1"`.
+ * A metric is registered once and lives until the process ends; asking again for the same name and
+ * labels gives the same metric, so workers share. Adding is one relaxed atomic: any thread.
+ * core/admin writes them out. Labels are given in their final form:
+ * `pipeline="promo",reason="expired"` (mr_metrics_label escapes values). A family takes at most 200
+ * label sets: what comes later counts in `other="1"`.
  */
 #ifndef MR_BASE_METRICS_H
 #define MR_BASE_METRICS_H

@@ -7,6 +7,7 @@
 #include "base/text.h"
 
 #include <ctype.h>
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,7 +77,8 @@ bool mr_text_float(struct mr_buf *buf, double value)
     if (!isfinite(value))
         return false;
     char text[40];
-    for (int precision = 15; precision <= 17; precision++) {
+    /* 15 digits are enough for most, and trailing zeros are not printed; subnormals have fewer. */
+    for (int precision = fabs(value) < DBL_MIN ? 1 : 15; precision <= 17; precision++) {
         snprintf(text, sizeof text, "%.*g", precision, value);
         if (strtod(text, NULL) == value)
             break;

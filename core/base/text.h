@@ -1,13 +1,14 @@
 /*
- * text.h - text forms that several rooms write the same way: JSON strings and numbers, uuids, UTF-8.
- * Pure functions over a buf; any thread.
+ * text.h - text forms that several rooms write the same way: JSON strings and numbers, uuids,
+ * UTF-8. Pure functions over a buf; any thread.
  */
 #ifndef MR_BASE_TEXT_H
 #define MR_BASE_TEXT_H
 
 #include "base/buf.h"
 
-/* A quoted JSON string. The bytes must be valid UTF-8 (mr_text_utf8_valid); invalid ones are passed on. */
+/* A quoted JSON string. The bytes must be valid UTF-8 (mr_text_utf8_valid); invalid ones are passed
+ * on. */
 void mr_text_json_string(struct mr_buf *buf, const char *bytes, size_t len);
 /* The same without the quotes: the inside of a string. */
 void mr_text_json_escape(struct mr_buf *buf, const char *bytes, size_t len);
@@ -20,7 +21,8 @@ bool mr_text_float(struct mr_buf *buf, double value);
 
 bool mr_text_utf8_valid(const char *bytes, size_t len);
 
-/* Exactly 36 characters, lower case, 8-4-4-4-12: what uuid_out prints. Anything else is not a uuid here. */
+/* Exactly 36 characters, lower case, 8-4-4-4-12: what uuid_out prints. Anything else is not a uuid
+ * here. */
 bool mr_text_uuid_parse(const char *text, size_t len, uint8_t uuid[16]);
 /* The same, upper case and braces accepted as uuid_in does for the 36-character form. */
 bool mr_text_uuid_parse_any(const char *text, size_t len, uint8_t uuid[16]);

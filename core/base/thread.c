@@ -1,8 +1,8 @@
 /*
  * thread.c - start, and join with a deadline.
  *
- * Owns the pthread and its condition. (pthread_clockjoin_np would do, but ThreadSanitizer does not see it.)
- * Tests: tests/unit/test_base.c.
+ * Owns the pthread and its condition. (pthread_clockjoin_np would do, but ThreadSanitizer does not
+ * see it.) Tests: tests/unit/test_base.c.
  */
 #include "base/thread.h"
 

@@ -1,8 +1,8 @@
 /*
  * thread.h - a thread that can be waited for until a deadline.
  *
- * Started and joined by one owner; takes no signals. Nothing is freed or joined when the deadline passes first: the thread is still
- * running then, and its owner decides.
+ * Started and joined by one owner; takes no signals. Nothing is freed or joined when the deadline
+ * passes first: the thread is still running then, and its owner decides.
  */
 #ifndef MR_BASE_THREAD_H
 #define MR_BASE_THREAD_H

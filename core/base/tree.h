@@ -1,8 +1,10 @@
 /*
- * tree.h - configuration as a tree of named values, after loading: defaults filled in, everything checked.
+ * tree.h - configuration as a tree of named values, after loading: defaults filled in, everything
+ * checked.
  *
- * Durations are integers in milliseconds, sizes integers in bytes. A tree is immutable once loaded; any thread
- * reads it. Paths are dotted; a name with dots in it (librdkafka's) is reached by mr_node_child.
+ * Durations are integers in milliseconds, sizes integers in bytes. A tree is immutable once loaded;
+ * any thread reads it. Paths are dotted; a name with dots in it (librdkafka's) is reached by
+ * mr_node_child.
  */
 #ifndef MR_BASE_TREE_H
 #define MR_BASE_TREE_H
@@ -11,16 +13,23 @@
 
 #include <stdint.h>
 
-enum mr_node_kind { MR_NODE_TABLE, MR_NODE_LIST, MR_NODE_STRING, MR_NODE_INT, MR_NODE_FLOAT, MR_NODE_BOOL };
+enum mr_node_kind {
+    MR_NODE_TABLE,
+    MR_NODE_LIST,
+    MR_NODE_STRING,
+    MR_NODE_INT,
+    MR_NODE_FLOAT,
+    MR_NODE_BOOL
+};
 
 struct mr_node {
     char *name; /* key in the parent; NULL in a list and at the root */
     enum mr_node_kind kind;
-    bool secret;   /* prints as *** */
+    bool secret;     /* prints as *** */
     bool is_default; /* not written by the user */
-    char *text;    /* STRING */
-    int64_t i;     /* INT, BOOL (0, 1) */
-    double f;      /* FLOAT */
+    char *text;      /* STRING */
+    int64_t i;       /* INT, BOOL (0, 1) */
+    double f;        /* FLOAT */
     struct mr_node *children, *next;
     size_t n_children;
 };

@@ -1,7 +1,8 @@
 /*
  * daemon.c - the main thread of `millrace run`: an instance, ordered about by signals.
  *
- * Owns the signalfd. Must not know what an instance does. Tests: tests/integration/manners_spec.lua.
+ * Owns the signalfd. Must not know what an instance does. Tests:
+ * tests/integration/manners_spec.lua.
  */
 #include "cli/daemon.h"
 

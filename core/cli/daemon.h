@@ -7,9 +7,10 @@
 #include "base/tree.h"
 
 /*
- * Blocks the signals it serves, so call it before any other thread exists. Runs until SIGTERM or SIGINT (drains, 0),
- * a second one (at once), or a halt. The exit code. SIGHUP is answered in the log. *abandoned: threads are left that did
- * not end in time; the process must end by _exit, which harms nothing.
+ * Blocks the signals it serves, so call it before any other thread exists. Runs until SIGTERM or
+ * SIGINT (drains, 0), a second one (at once), or a halt. The exit code. SIGHUP is answered in the
+ * log. *abandoned: threads are left that did not end in time; the process must end by _exit, which
+ * harms nothing.
  */
 int mr_daemon_run(const struct mr_node *config, bool *abandoned);
 

@@ -1,9 +1,9 @@
 /*
  * instance.c - start, watch, drain: the life of a running Millrace.
  *
- * Owns the wiring and the admin server. Must not know signals or how messages flow. What a drain that takes too long
- * leaves behind are threads that may be ended at any moment: nothing is acknowledged before it is durable.
- * Tests: tests/integration/manners_spec.lua, embed_spec.lua.
+ * Owns the wiring and the admin server. Must not know signals or how messages flow. What a drain
+ * that takes too long leaves behind are threads that may be ended at any moment: nothing is
+ * acknowledged before it is durable. Tests: tests/integration/manners_spec.lua, embed_spec.lua.
  */
 #include "cli/instance.h"
 
@@ -68,10 +68,8 @@ static bool start_admin(struct mr_instance *instance, struct mr_error *err)
     const char *listen = mr_node_text(instance->config, "admin.listen");
     if (!listen || !*listen || strcmp(listen, "off") == 0)
         return true;
-    struct mr_admin_options options = {.listen = listen,
-                                       .ready = answer_ready,
-                                       .before_metrics = before_metrics,
-                                       .arg = instance};
+    struct mr_admin_options options = {
+        .listen = listen, .ready = answer_ready, .before_metrics = before_metrics, .arg = instance};
     return mr_admin_start(&options, &instance->admin, err);
 }
 
@@ -113,16 +111,16 @@ static void announce(struct mr_instance *instance)
     set_state(instance, MR_APP_READY);
 }
 
-/* Until somebody or something ends it. */
-static void watch(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
-                  void *arg)
+/* Until somebody or something ends it: what has ended it by itself, or 0. */
+static int watch(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
+                 void *arg)
 {
     bool ready = false;
     for (;;) {
         int code = 0;
         enum mr_app_state state = mr_app_state(instance->app, &code);
         if (state == MR_APP_ENDED)
-            return;
+            return code;
         if (state == MR_APP_READY && !ready) {
             announce(instance);
             ready = true;
@@ -130,7 +128,7 @@ static void watch(struct mr_instance *instance, enum mr_order (*next)(void *arg,
         switch (next(arg, LOOK_MS)) {
         case MR_ORDER_STOP:
             mr_log(MR_INFO, "stopping: finishing what is open");
-            return;
+            return MR_EXIT_OK;
         case MR_ORDER_RELOAD:
             mr_log(MR_WARN, "reload comes with a later release; nothing was changed, restart to "
                             "load new configuration or scripts");
@@ -142,8 +140,8 @@ static void watch(struct mr_instance *instance, enum mr_order (*next)(void *arg,
 }
 
 /* False: time is over, or a second order came. */
-static bool drain(struct mr_instance *instance,
-                  enum mr_order (*next)(void *arg, int timeout_ms), void *arg)
+static bool drain(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
+                  void *arg)
 {
     int64_t deadline = mr_clock_mono_ms() + mr_wiring_drain_timeout_ms(instance->wiring);
     mr_app_request_stop(instance->app);
@@ -176,14 +174,12 @@ static int join(struct mr_instance *instance)
     return code;
 }
 
-bool mr_instance_run(struct mr_instance *instance,
-                     enum mr_order (*next)(void *arg, int timeout_ms), void *arg, int *exit_code)
+bool mr_instance_run(struct mr_instance *instance, enum mr_order (*next)(void *arg, int timeout_ms),
+                     void *arg, int *exit_code)
 {
-    watch(instance, next, arg);
-    if (!drain(instance, next, arg)) {
-        *exit_code = MR_EXIT_OK;
+    *exit_code = watch(instance, next, arg);
+    if (!drain(instance, next, arg)) /* a halt stays one, even if the others are stuck */
         return false;
-    }
     *exit_code = join(instance);
     set_state(instance, MR_APP_ENDED);
     mr_log(MR_INFO, "stopped");

@@ -1,9 +1,9 @@
 /*
- * instance.h - one running Millrace, whoever drives it: the daemon with signals (daemon.c) or another program
- * (core/embed.c).
+ * instance.h - one running Millrace, whoever drives it: the daemon with signals (daemon.c) or
+ * another program (core/embed.c).
  *
- * new, start, run, free belong to one thread; run may be another thread than the rest. state and health: any thread,
- * between new and free.
+ * new, start, run, free belong to one thread; run may be another thread than the rest. state and
+ * health: any thread, between new and free.
  */
 #ifndef MR_CLI_INSTANCE_H
 #define MR_CLI_INSTANCE_H
@@ -18,13 +18,14 @@ enum mr_order { MR_ORDER_NONE, MR_ORDER_STOP, MR_ORDER_RELOAD };
 /* Borrows the configuration until free. */
 struct mr_instance *mr_instance_new(const struct mr_node *config);
 
-/* Binds the admin port, starts the threads, which take no signals. False: nothing runs, *err says why. */
+/* Binds the admin port, starts the threads, which take no signals. False: nothing runs, *err says
+ * why. */
 MR_MUSTCHECK bool mr_instance_start(struct mr_instance *instance, struct mr_error *err);
 
 /*
- * Watches until an order to stop or a halt, then drains. `next` waits up to timeout_ms for an order. False: a second order
- * to stop came, or drain_timeout is over: threads are still running, nothing may be freed, and the process may end at any
- * moment without harm.
+ * Watches until an order to stop or a halt, then drains. `next` waits up to timeout_ms for an
+ * order. False: a second order to stop came, or drain_timeout is over: threads are still running,
+ * nothing may be freed, and the process may end at any moment without harm.
  */
 MR_MUSTCHECK bool mr_instance_run(struct mr_instance *instance,
                                   enum mr_order (*next)(void *arg, int timeout_ms), void *arg,

@@ -1,8 +1,8 @@
 /*
  * run.c - `millrace run`: the daemon.
  *
- * Main thread. Must not know how messages flow: daemon.c is the life of the process, wire.c puts the rooms together.
- * Tests: tests/integration.
+ * Main thread. Must not know how messages flow: daemon.c is the life of the process, wire.c puts
+ * the rooms together. Tests: tests/integration.
  */
 #include "cli/cli.h"
 #include "cli/daemon.h"

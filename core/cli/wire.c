@@ -1,8 +1,9 @@
 /*
  * wire.c - hands the adapters to the engine, as the configuration says.
  *
- * Made by one thread; the open_* functions are called in the worker threads and only read. Owns option arrays that
- * borrow from the configuration. Must not decide anything that the option table could. Tests: tests/integration.
+ * Made by one thread; the open_* functions are called in the worker threads and only read. Owns
+ * option arrays that borrow from the configuration. Must not decide anything that the option table
+ * could. Tests: tests/integration.
  */
 #include "cli/wire.h"
 
@@ -46,7 +47,8 @@ struct mr_wiring {
     int64_t drain_timeout_ms;
 };
 
-/* --- what the workers open --------------------------------------------------------------------- */
+/* --- what the workers open ---------------------------------------------------------------------
+ */
 
 static void identity(const struct pipeline_wire *wire, int index, char separator, char text[256])
 {
@@ -134,7 +136,8 @@ static bool open_script(void *arg, int index, const struct mr_lookup_schema *loo
     return mr_script_open(&options, out, err);
 }
 
-/* --- lookups ----------------------------------------------------------------------------------- */
+/* --- lookups -----------------------------------------------------------------------------------
+ */
 
 static void show_progress(void *arg, uint64_t rows, uint64_t estimated_rows, uint64_t bytes)
 {
@@ -195,7 +198,8 @@ static struct mr_lookup *find_lookup(const struct mr_wiring *wiring, const char 
     return NULL;
 }
 
-/* --- pipelines --------------------------------------------------------------------------------- */
+/* --- pipelines ---------------------------------------------------------------------------------
+ */
 
 static void wire_topics(struct pipeline_wire *wire)
 {
@@ -243,7 +247,8 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
         .delivery =
             {
                 .group = wire->group,
-                .start = start && strcmp(start, "latest") == 0 ? MR_START_LATEST : MR_START_EARLIEST,
+                .start =
+                    start && strcmp(start, "latest") == 0 ? MR_START_LATEST : MR_START_EARLIEST,
                 .dead_topic = wire->dead_topic,
                 .flush_timeout_ms = FLUSH_TIMEOUT_MS,
                 .claim_timeout_ms = CLAIM_TIMEOUT_MS,

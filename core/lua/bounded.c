@@ -14,6 +14,7 @@
 #include <lua.h>
 
 enum { TABLE_MAX = 10 * 1000 * 1000 };
+static const double SEARCH_MAX = 1e10; /* bytes of subject times bytes of pattern: about a second */
 
 /* string.rep of the empty string would count to n. */
 static int l_rep(lua_State *L)
@@ -30,6 +31,22 @@ static int l_rep(lua_State *L)
     lua_insert(L, 1);
     lua_call(L, lua_gettop(L) - 1, 1);
     return 1;
+}
+
+/* find, match, gmatch, gsub: a long pattern in a long text. How often a short pattern with several
+ * quantifiers backtracks is not bounded here. */
+static int l_search(lua_State *L)
+{
+    size_t len, pattern_len;
+    luaL_checklstring(L, 1, &len);
+    luaL_checklstring(L, 2, &pattern_len);
+    if ((double)len * (double)pattern_len > SEARCH_MAX)
+        return luaL_error(L, "a pattern of %I bytes in a text of %I is too much to search",
+                          (lua_Integer)pattern_len, (lua_Integer)len);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
 }
 
 /* insert, remove, sort, concat, unpack: the length may come from __len. */
@@ -73,6 +90,9 @@ static void wrap(lua_State *L, int lib, const char *name, lua_CFunction bounded)
 
 void mr_sandbox_bound_string(lua_State *L, int string_index)
 {
+    static const char *const searches[] = {"find", "match", "gmatch", "gsub"};
+    for (size_t i = 0; i < sizeof searches / sizeof *searches; i++)
+        wrap(L, string_index, searches[i], l_search);
     wrap(L, string_index, "rep", l_rep);
 }
 

@@ -8,8 +8,8 @@
  *
  * In the tree: durations are milliseconds, sizes bytes, script paths absolute, environment and
  * secrets are resolved. `key`, `columns` and `topics` are always lists. Properties of librdkafka
- * are strings under their own names. `lookups.*.refresh` is the interval of the
- * re-read in milliseconds. With a Postgres sink and no topic `dead_letters.table` is filled in. Absent: what
+ * are strings under their own names. `lookups.*.refresh` is the interval of the re-read in
+ * milliseconds. With a Postgres sink and no topic `dead_letters.table` is filled in. Absent: what
  * was not written and has no default, and `sinks.kafka` or `sinks.postgres` when left out.
  *
  * One thread. Tests: tests/unit/test_config.c, tests/spec/config_spec.lua.

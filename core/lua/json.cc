@@ -208,9 +208,10 @@ static fault string_fault(const char *text, size_t len, size_t *where)
 static const char *excerpt(const struct mr_json *json, size_t at, char out[64])
 {
     size_t n = json->text.len - at;
-    const char *dots = n > 24 ? "..." : "";
-    n = n > 24 ? 24 : n;
-    while (n > 0 && n == 24 && ((unsigned char)json->text.ptr[at + n] & 0xc0) == 0x80)
+    bool cut = n > 24;
+    const char *dots = cut ? "..." : "";
+    n = cut ? 24 : n;
+    while (cut && n > 0 && ((unsigned char)json->text.ptr[at + n] & 0xc0) == 0x80)
         n--; /* not inside a character */
     char clean[32] = "";
     for (size_t i = 0; i < n; i++) {
@@ -353,7 +354,8 @@ static void push_name(const struct pusher *p, std::string_view name)
         return;
     }
     size_t i =
-        (len * 31 + (unsigned char)name[len / 2] * 7u + (unsigned char)name[len - 1]) % NAMES;
+        (len * 31 + size_t{7} * (unsigned char)name[len / 2] + (unsigned char)name[len - 1]) %
+        NAMES;
     auto &slot = p->cache->slots[i];
     if (slot.text && slot.len == len && memcmp(slot.text, name.data(), len) == 0) {
         lua_rawgeti(p->L, p->names, (lua_Integer)i + 1);

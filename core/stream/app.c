@@ -1,8 +1,8 @@
 /*
  * app.c - threads of the running program, started, watched and ended.
  *
- * Driven by one thread; mr_app_health by any. Owns workers, refreshers and lookups. Must not know adapters, signals or
- * configuration. Tests: tests/unit/test_stream.c, tests/integration.
+ * Driven by one thread; mr_app_health by any. Owns workers, refreshers and lookups. Must not know
+ * adapters, signals or configuration. Tests: tests/unit/test_stream.c, tests/integration.
  */
 #include "stream/app.h"
 
@@ -52,8 +52,7 @@ struct mr_lookup *mr_app_add_lookup(struct mr_app *app, const struct mr_refresh_
     return slot->lookup;
 }
 
-void mr_app_add_pipeline(struct mr_app *app, const struct mr_worker_options *options,
-                         int n_workers)
+void mr_app_add_pipeline(struct mr_app *app, const struct mr_worker_options *options, int n_workers)
 {
     size_t n = app->n_workers + (size_t)n_workers;
     app->workers = mr_realloc(app->workers, n * sizeof *app->workers);

@@ -1,8 +1,9 @@
 /*
- * app.h - the running program: lookups that refresh, pipelines with their workers, readiness and the end.
+ * app.h - the running program: lookups that refresh, pipelines with their workers, readiness and
+ * the end.
  *
- * Made and driven by one thread (core/cli/run.c, core/embed.c); mr_app_health may be called from another (admin).
- * The app starts threads and ends them; what they talk to comes through factories.
+ * Made and driven by one thread (core/cli/run.c, core/embed.c); mr_app_health may be called from
+ * another (admin). The app starts threads and ends them; what they talk to comes through factories.
  */
 #ifndef MR_STREAM_APP_H
 #define MR_STREAM_APP_H
@@ -14,7 +15,8 @@ struct mr_app;
 
 struct mr_app *mr_app_new(void);
 
-/* Adds a lookup; starts loading with mr_app_start. The name is copied. The place that readers acquire from. */
+/* Adds a lookup; starts loading with mr_app_start. The name is copied. The place that readers
+ * acquire from. */
 struct mr_lookup *mr_app_add_lookup(struct mr_app *app, const struct mr_refresh_options *options);
 /* Adds `n_workers` workers; options->index is set here. options->lookup: from mr_app_add_lookup. */
 void mr_app_add_pipeline(struct mr_app *app, const struct mr_worker_options *options,
@@ -24,8 +26,9 @@ void mr_app_start(struct mr_app *app);
 
 enum mr_app_state { MR_APP_STARTING, MR_APP_READY, MR_APP_ENDED };
 /*
- * READY once every worker has joined its group and claimed what it got there, and every lookup is loaded (and stays so: what happens later is
- * health). ENDED: a worker or a lookup has halted, *exit_code says with what.
+ * READY once every worker has joined its group and claimed what it got there, and every lookup is
+ * loaded (and stays so: what happens later is health). ENDED: a worker or a lookup has halted,
+ * *exit_code says with what.
  */
 enum mr_app_state mr_app_state(struct mr_app *app, int *exit_code);
 /* One line a check, "[+]name ok" or "[-]name problem"; whether all are well now. Any thread. */
@@ -34,12 +37,14 @@ bool mr_app_health(struct mr_app *app, struct mr_buf *out);
 void mr_app_describe(struct mr_app *app, struct mr_buf *out);
 
 void mr_app_request_stop(struct mr_app *app);
-/* Set by mr_app_request_stop; for adapters whose waits should end early. Lives as long as the app. */
+/* Set by mr_app_request_stop; for adapters whose waits should end early. Lives as long as the app.
+ */
 const atomic_bool *mr_app_stop_flag(const struct mr_app *app);
 /* True when every thread has come to its end, so that join will not wait. */
 bool mr_app_ended(struct mr_app *app);
-/* Waits for all threads, until the deadline (monotonic ms), and frees the app. The first non-zero exit code of a
- * part. False: something is stuck, nothing is freed; the process may be ended at any moment without harm. */
+/* Waits for all threads, until the deadline (monotonic ms), and frees the app. The first non-zero
+ * exit code of a part. False: something is stuck, nothing is freed; the process may be ended at any
+ * moment without harm. */
 bool mr_app_join(struct mr_app *app, int64_t deadline_mono_ms, int *exit_code);
 
 #endif

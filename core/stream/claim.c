@@ -1,9 +1,9 @@
 /*
  * claim.c - the one recovery routine: what was decided, what reached Kafka, where to go on.
  *
- * One worker thread. Used at start, at assign and after every serious error. Never runs Lua, reads the lookup or
- * looks at the clock. The order is essential (INVARIANTS.md): the ledger row is fenced before Kafka is read, or
- * an earlier owner could commit in both between the two steps.
+ * One worker thread. Used at start, at assign and after every serious error. Never runs Lua, reads
+ * the lookup or looks at the clock. The order is essential (INVARIANTS.md): the ledger row is
+ * fenced before Kafka is read, or an earlier owner could commit in both between the two steps.
  * Tests: tests/unit/test_stream.c, tests/integration.
  */
 #include "base/log.h"
@@ -62,8 +62,7 @@ static bool adopt(struct mr_delivery *delivery, struct mr_part *part, int64_t lo
     if (!first_offset(delivery, part, low, high, committed, &part->position))
         return false;
     struct mr_store *store = delivery->store;
-    struct mr_advance step = {
-        .at = part->at, .epoch = part->epoch, .next_offset = part->position};
+    struct mr_advance step = {.at = part->at, .epoch = part->epoch, .next_offset = part->position};
     if (store) {
         if (!store->ops->begin(store, &step, 1, err)) {
             store->ops->rollback(store);
@@ -208,7 +207,8 @@ bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struc
         !mark_again(delivery, part, err))
         return false;
     part->decided = part->position;
-    part->marked_offset = committed.present && kafka_unit == part->unit ? committed.offset : part->position;
+    part->marked_offset =
+        committed.present && kafka_unit == part->unit ? committed.offset : part->position;
     part->marked_unit = part->unit;
     part->dropped = 0;
     part->claimed = true;

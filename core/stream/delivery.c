@@ -1,12 +1,13 @@
 /*
  * delivery.c - the commit protocol, at_least_once: see the picture in delivery.h.
  *
- * One worker thread. Owns its scratch memory only. Must not know Kafka, Postgres or Lua, nor read a clock.
- * Read mr_delivery_commit first, then deliver_range, then `decide`. Recovery is claim.c.
+ * One worker thread. Owns its scratch memory only. Must not know Kafka, Postgres or Lua, nor read a
+ * clock. Read mr_delivery_commit first, then deliver_range, then `decide`. Recovery is claim.c.
  * Tests: tests/unit/test_stream.c, tests/integration.
  */
 #include "stream/delivery.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "stream/mark.h"
 
@@ -22,6 +23,8 @@ void mr_delivery_init(struct mr_delivery *delivery, const char *pipeline,
     const char *labels = mr_buf_cstr(&delivery->labels);
     delivery->counters = (struct mr_delivery_counters){
         .units = mr_metrics_get(MR_COUNTER, "millrace_units_total", "Units decided.", labels),
+        .decided_at = mr_metrics_get(MR_GAUGE, "millrace_last_unit_timestamp_seconds",
+                                     "When the last unit was decided, 0 if none was.", labels),
         .outputs = mr_metrics_get(MR_COUNTER, "millrace_outputs_total",
                                   "Messages delivered to Kafka by decided units.", labels),
         .rows = mr_metrics_get(MR_COUNTER, "millrace_rows_total",
@@ -50,10 +53,8 @@ static void reserve_steps(struct mr_delivery *delivery, size_t n)
     if (n <= delivery->cap_steps)
         return;
     delivery->cap_steps = n + 16;
-    delivery->steps =
-        mr_realloc(delivery->steps, delivery->cap_steps * sizeof *delivery->steps);
-    delivery->marks =
-        mr_realloc(delivery->marks, delivery->cap_steps * sizeof *delivery->marks);
+    delivery->steps = mr_realloc(delivery->steps, delivery->cap_steps * sizeof *delivery->steps);
+    delivery->marks = mr_realloc(delivery->marks, delivery->cap_steps * sizeof *delivery->marks);
     delivery->jobs = mr_realloc(delivery->jobs, delivery->cap_steps * sizeof *delivery->jobs);
 }
 
@@ -61,7 +62,8 @@ static int compare_steps(const void *a, const void *b)
 {
     const struct mr_advance *x = a, *y = b;
     int order = strcmp(x->at.topic, y->at.topic);
-    return order ? order : (x->at.partition > y->at.partition) - (x->at.partition < y->at.partition);
+    return order ? order
+                 : (x->at.partition > y->at.partition) - (x->at.partition < y->at.partition);
 }
 
 /* A range of segments [lo, hi) on its way out. */
@@ -176,7 +178,8 @@ static void put_header(struct mr_buf *out, const char *name, struct mr_bytes val
     mr_buf_put(out, value.ptr, value.len);
 }
 
-/* A dead letter as a message: the original key, value and headers, and ours that say what happened. */
+/* A dead letter as a message: the original key, value and headers, and ours that say what happened.
+ */
 static void put_dead_frame(struct mr_delivery *delivery, const struct mr_segment *segment)
 {
     const struct mr_record *rec = &segment->rec;
@@ -185,9 +188,12 @@ static void put_dead_frame(struct mr_delivery *delivery, const struct mr_segment
     snprintf(offset, sizeof offset, "%" PRId64, rec->offset);
     const struct {
         const char *name, *value;
-    } ours[] = {{"millrace-class", segment->class_},   {"millrace-error", segment->error},
-                {"millrace-topic", rec->topic},        {"millrace-partition", partition},
-                {"millrace-offset", offset},           {"millrace-group", delivery->options.group},
+    } ours[] = {{"millrace-class", segment->class_},
+                {"millrace-error", segment->error},
+                {"millrace-topic", rec->topic},
+                {"millrace-partition", partition},
+                {"millrace-offset", offset},
+                {"millrace-group", delivery->options.group},
                 {"millrace-bundle", segment->bundle ? segment->bundle : ""}};
     enum { N_OURS = sizeof ours / sizeof *ours };
     struct mr_buf headers = {0};
@@ -251,11 +257,10 @@ static bool send_frames(struct mr_delivery *delivery, struct range *range, struc
         for (size_t i = range->lo; i < range->hi; i++)
             if (unit->segments[i].dead)
                 put_dead_frame(delivery, &unit->segments[i]);
-        ok = !delivery->dead_frames.len ||
-             sink->ops->produce(sink,
-                                (struct mr_bytes){delivery->dead_frames.ptr,
-                                                  delivery->dead_frames.len},
-                                err);
+        ok =
+            !delivery->dead_frames.len ||
+            sink->ops->produce(
+                sink, (struct mr_bytes){delivery->dead_frames.ptr, delivery->dead_frames.len}, err);
     }
     size_t bad = 0;
     ok = ok && sink->ops->flush(sink, delivery->options.flush_timeout_ms, &bad, err);
@@ -289,12 +294,12 @@ static bool settle(struct mr_delivery *delivery, const struct range *range, stru
             }
         }
     mr_metric_add(delivery->counters.units, 1);
+    mr_metric_set(delivery->counters.decided_at, (double)mr_clock_wall_ms() / 1000);
     mr_metric_add(delivery->counters.outputs, (double)range->n_frames);
     mr_metric_add(delivery->counters.rows, (double)range->n_rows);
     for (size_t s = 0; s < range->n_steps; s++) {
         const struct mr_advance *step = &delivery->steps[s];
-        delivery->marks[s] =
-            (struct mr_mark){.at = step->at, .next_offset = step->next_offset};
+        delivery->marks[s] = (struct mr_mark){.at = step->at, .next_offset = step->next_offset};
         mr_mark_format(delivery->marks[s].metadata,
                        delivery->store ? delivery->store->ops->ledger_id(delivery->store)
                                        : "00000000",
@@ -314,7 +319,8 @@ static bool settle(struct mr_delivery *delivery, const struct range *range, stru
     return true;
 }
 
-/* One transaction for the range. False with REJECT: nothing happened, data of some segment is at fault. */
+/* One transaction for the range. False with REJECT: nothing happened, data of some segment is at
+ * fault. */
 static bool deliver_range(struct mr_delivery *delivery, struct range *range, struct mr_error *err)
 {
     struct mr_store *store = delivery->store;
@@ -342,8 +348,8 @@ static bool deliver_range(struct mr_delivery *delivery, struct range *range, str
 }
 
 /*
- * Delivers [lo, hi); where data is refused, halves until the message at fault stands alone, and buries that one.
- * What stands before it is decided on the way, in order.
+ * Delivers [lo, hi); where data is refused, halves until the message at fault stands alone, and
+ * buries that one. What stands before it is decided on the way, in order.
  */
 static bool deliver(struct mr_delivery *delivery, struct mr_unit *unit, size_t lo, size_t hi,
                     struct mr_error *err)
@@ -365,7 +371,10 @@ static bool deliver(struct mr_delivery *delivery, struct mr_unit *unit, size_t l
                                     segment->rec.offset);
         }
         mr_segment_bury(segment, delivery->source, err);
-        return deliver(delivery, unit, lo, hi, err);
+        if (hi - lo == 1)
+            return deliver(delivery, unit, lo, hi, err);
+        /* Halved all the same: were the whole sent again for each message at fault, a unit with
+         * many would go out as many times. */
     }
     size_t middle = lo + (hi - lo) / 2;
     return deliver(delivery, unit, lo, middle, err) && deliver(delivery, unit, middle, hi, err);

@@ -1,11 +1,12 @@
 /*
  * delivery.h - how a unit reaches both sinks: the commit protocol and the routine that recovers it.
  *
- * Sees source, sink and store through their contracts only, so the same object file runs over Kafka and Postgres
- * and over in-memory logs. One worker thread. The numbered invariants: docs/INVARIANTS.md.
+ * Sees source, sink and store through their contracts only, so the same object file runs over Kafka
+ * and Postgres and over in-memory logs. One worker thread. The numbered invariants:
+ * docs/INVARIANTS.md.
  *
- * at_least_once, the mode there is: the store is asked first, the messages go out only when Postgres has taken
- * every row, the decision is Postgres's COMMIT, then Kafka's offset follows:
+ * at_least_once, the mode there is: the store is asked first, the messages go out only when
+ * Postgres has taken every row, the decision is Postgres's COMMIT, then Kafka's offset follows:
  *
  *     BEGIN, compare-and-swap of each partition's ledger row    store->begin
  *     COPY rows, dead letters, constraints                      store->copy, bury, check
@@ -34,7 +35,7 @@ struct mr_delivery_options {
 };
 
 struct mr_delivery_counters {
-    struct mr_metric *units, *outputs, *rows, *claims, *marks_again;
+    struct mr_metric *units, *decided_at, *outputs, *rows, *claims, *marks_again;
 };
 
 struct mr_delivery {
@@ -60,10 +61,11 @@ void mr_delivery_init(struct mr_delivery *delivery, const char *pipeline,
 void mr_delivery_fini(struct mr_delivery *delivery);
 
 /*
- * Delivers the whole unit, in one transaction or, where Postgres refuses data, in as many as it takes; what is at
- * fault is dead-lettered. On true all of it is decided and the partitions have moved. On false: what was decided is
- * decided, the rest did not happen or is in doubt; *err says what to do (RETRY, RECOVER: claim everything again;
- * STOP). The caller resets the unit in both cases.
+ * Delivers the whole unit, in one transaction or, where Postgres refuses data, in as many as it
+ * takes; what is at fault is dead-lettered. On true all of it is decided and the partitions have
+ * moved. On false: what was decided is decided, the rest did not happen or is in doubt; *err says
+ * what to do (RETRY, RECOVER: claim everything again; STOP). The caller resets the unit in both
+ * cases.
  */
 MR_MUSTCHECK bool mr_delivery_commit(struct mr_delivery *delivery, struct mr_unit *unit,
                                      struct mr_error *err);
@@ -77,8 +79,9 @@ MR_MUSTCHECK bool mr_delivery_mark(struct mr_delivery *delivery, struct mr_part 
                                    struct mr_error *err);
 
 /*
- * The one recovery routine, for one partition: fences earlier owners, finds out what reached Kafka, finishes it, and
- * decides where to go on (part->position). Used at assign, at start and after every serious error.
+ * The one recovery routine, for one partition: fences earlier owners, finds out what reached Kafka,
+ * finishes it, and decides where to go on (part->position). Used at assign, at start and after
+ * every serious error.
  */
 MR_MUSTCHECK bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part,
                                     struct mr_error *err);

@@ -4,8 +4,8 @@
  *     marked_offset  <=  decided  <=  position
  *     (Kafka shows)      (ledger)     (read, in the open unit or dropped)
  *
- * Belongs to one worker thread. Becomes meaningful by claim (claim.c); only delivery.c moves `unit` and `decided`,
- * and only after Postgres has said COMMIT.
+ * Belongs to one worker thread. Becomes meaningful by claim (claim.c); only delivery.c moves `unit`
+ * and `decided`, and only after Postgres has said COMMIT.
  */
 #ifndef MR_STREAM_PART_H
 #define MR_STREAM_PART_H
@@ -15,13 +15,13 @@
 struct mr_part {
     struct mr_partition at;
     bool claimed;
-    int64_t epoch;          /* our fencing token */
-    int64_t unit;           /* last decided unit */
-    int64_t decided;        /* next_offset in the ledger */
-    int64_t position;       /* next offset to take */
-    int64_t marked_offset;  /* offset that Kafka shows */
-    int64_t marked_unit;    /* u that Kafka shows; unit - 1 <= marked_unit <= unit */
-    uint64_t dropped;       /* messages passed since `decided` moved */
+    int64_t epoch;         /* our fencing token */
+    int64_t unit;          /* last decided unit */
+    int64_t decided;       /* next_offset in the ledger */
+    int64_t position;      /* next offset to take */
+    int64_t marked_offset; /* offset that Kafka shows */
+    int64_t marked_unit;   /* u that Kafka shows; unit - 1 <= marked_unit <= unit */
+    uint64_t dropped;      /* messages passed since `decided` moved */
     /* Fan-out in progress, as the ledger has it. Owns the bytes. */
     bool has_job;
     struct mr_buf job_keys, job_cursor;
@@ -29,7 +29,7 @@ struct mr_part {
 };
 
 void mr_part_set_job(struct mr_part *part, const struct mr_job_state *job); /* copies; NULL: none */
-struct mr_job_state mr_part_job(const struct mr_part *part);               /* borrows */
+struct mr_job_state mr_part_job(const struct mr_part *part);                /* borrows */
 void mr_part_fini(struct mr_part *part);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * pipeline.c - the way of one message. Read mr_pipeline_run, top to bottom: it is the product.
  *
- * One worker thread; owns the span and the pin on the lookup's table. Must not know Kafka, Postgres or Lua, read a
- * clock or do I/O. Work per row is stamping (stamp.c): a copy, not a call into Lua.
+ * One worker thread; owns the span and the pin on the lookup's table. Must not know Kafka, Postgres
+ * or Lua, read a clock or do I/O. Work per row is stamping (stamp.c): a copy, not a call into Lua.
  * Tests: tests/unit/test_stream.c.
  */
 #include "stream/pipeline.h"
@@ -16,8 +16,10 @@ enum { OVERSIZE = 4 };
 
 bool mr_pipeline_unit_full(const struct mr_pipeline *pipeline, const struct mr_unit *unit)
 {
+    /* Dead letters have no outputs, but their messages are kept too. */
     return unit->n_outputs >= pipeline->unit_outputs ||
-           unit->frames.len + unit->rows.len >= pipeline->unit_bytes;
+           unit->n_segments >= pipeline->unit_outputs ||
+           unit->frames.len + unit->rows.len + unit->dead_bytes >= pipeline->unit_bytes;
 }
 
 bool mr_pipeline_pin(struct mr_pipeline *pipeline)
@@ -44,8 +46,8 @@ static bool stamp_outputs(struct mr_pipeline *pipeline, const struct mr_template
     for (size_t i = 0; i < template->n_outputs; i++) {
         const struct mr_output *output = &template->outputs[i];
         size_t rows_from = unit->rows.len;
-        if (!mr_stamp_row(template, output, columns, pipeline->rows, row, trigger_ms,
-                          &unit->frames, &unit->rows, err))
+        if (!mr_stamp_row(template, output, columns, pipeline->rows, row, trigger_ms, &unit->frames,
+                          &unit->rows, err))
             return false;
         unit->n_outputs++;
         unit->n_frames += output->has_message;
@@ -109,9 +111,9 @@ static bool resume(const struct mr_pipeline *pipeline, const struct mr_part *par
 }
 
 /* The unit is full and rows are left: what the next chunk, here or elsewhere, needs to go on. */
-static void cut_chunk(struct mr_source *source, struct mr_record *rec,
-                      struct mr_segment *segment, const struct mr_bytes *keys, size_t n_keys,
-                      const struct mr_row_ref *last, int64_t trigger_ms)
+static void cut_chunk(struct mr_source *source, struct mr_record *rec, struct mr_segment *segment,
+                      const struct mr_bytes *keys, size_t n_keys, const struct mr_row_ref *last,
+                      int64_t trigger_ms)
 {
     const uint8_t *end = mr_cell_skip(last->cells);
     /* The record outlives this segment: what is read of it belongs to the record, not here. */
@@ -138,9 +140,9 @@ static bool stamp_span(struct mr_pipeline *pipeline, const struct mr_template *t
             break;
         }
         if (unit->frames.len + unit->rows.len > OVERSIZE * pipeline->unit_bytes)
-            return mr_error_reject(err, "too_large",
-                                   "the outputs of one row exceed %zu bytes, more than a unit holds",
-                                   OVERSIZE * pipeline->unit_bytes);
+            return mr_error_reject(
+                err, "too_large", "the outputs of one row exceed %zu bytes, more than a unit holds",
+                OVERSIZE * pipeline->unit_bytes);
         for (uint32_t copy = 0; copy < row.copies; copy++)
             if (!stamp_outputs(pipeline, template, &row, trigger_ms, unit, err))
                 return false;
@@ -196,8 +198,7 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
             goto out;
         }
     }
-    if (pipeline->lookup &&
-        !mr_span_open(pipeline->span, pipeline->table, keys, n_keys, cursor)) {
+    if (pipeline->lookup && !mr_span_open(pipeline->span, pipeline->table, keys, n_keys, cursor)) {
         pass->reason = "no_rows";
         verdict = MR_VERDICT_DROP;
         goto out;
@@ -229,6 +230,7 @@ out:
         segment = mr_unit_begin(unit, part, rec);
         segment->bundle = ops->bundle(script);
         mr_segment_bury(segment, pipeline->source, err);
+        unit->dead_bytes += rec->key.len + rec->value.len;
         *rec = segment->rec; /* the headers, now read, belong to the record */
         mr_unit_end(unit, segment);
         pass->segment = segment;

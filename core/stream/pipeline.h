@@ -1,8 +1,10 @@
 /*
- * pipeline.h - the way of one message, from record to the open unit. The file to read first: pipeline.c.
+ * pipeline.h - the way of one message, from record to the open unit. The file to read first:
+ * pipeline.c.
  *
- * Belongs to one worker thread. Sees the script, the lookup and the source through their contracts; reads no clock
- * (`now_ms` is handed in) and does no I/O. Its verdicts are a closed set; the switch over them stands in worker.c.
+ * Belongs to one worker thread. Sees the script, the lookup and the source through their contracts;
+ * reads no clock (`now_ms` is handed in) and does no I/O. Its verdicts are a closed set; the switch
+ * over them stands in worker.c.
  */
 #ifndef MR_STREAM_PIPELINE_H
 #define MR_STREAM_PIPELINE_H
@@ -14,12 +16,12 @@
 struct mr_pipeline {
     const char *name;
     struct mr_script *script;
-    struct mr_source *source;          /* for headers */
-    struct mr_lookup *lookup;          /* NULL: the script's `map` */
-    const struct mr_row_schema *rows;  /* NULL: no feedback table */
-    const struct mr_table *table;      /* pinned for the open unit */
+    struct mr_source *source;         /* for headers */
+    struct mr_lookup *lookup;         /* NULL: the script's `map` */
+    const struct mr_row_schema *rows; /* NULL: no feedback table */
+    const struct mr_table *table;     /* pinned for the open unit */
     struct mr_span *span;
-    uint32_t unit_outputs;             /* a unit is full from here */
+    uint32_t unit_outputs; /* a unit is full from here */
     size_t unit_bytes;
     size_t max_message_bytes;
 };
@@ -38,8 +40,8 @@ bool mr_pipeline_pin(struct mr_pipeline *pipeline);
 void mr_pipeline_unpin(struct mr_pipeline *pipeline);
 
 /*
- * EMIT and REJECT leave a segment in the unit (REJECT: a dead letter, *err says why); DROP leaves nothing.
- * RETRY and STOP leave nothing either, *err is filled.
+ * EMIT and REJECT leave a segment in the unit (REJECT: a dead letter, *err says why); DROP leaves
+ * nothing. RETRY and STOP leave nothing either, *err is filled.
  */
 enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *part,
                                 struct mr_record *rec, int64_t now_ms, struct mr_unit *unit,

@@ -1,7 +1,8 @@
 /*
  * refresh.c - the reload feed: read the whole table, swap, wait, again.
  *
- * One thread a lookup; owns the table until it is swapped in. Must not know Postgres. Tests: tests/unit/test_stream.c.
+ * One thread a lookup; owns the table until it is swapped in. Must not know Postgres. Tests:
+ * tests/unit/test_stream.c.
  */
 #include "stream/refresh.h"
 
@@ -38,8 +39,7 @@ static void sleep_ms(struct mr_refresh *refresh, int64_t ms)
 {
     int64_t until = mr_clock_mono_ms() + ms;
     for (int64_t left; !stopping(refresh) && (left = until - mr_clock_mono_ms()) > 0;)
-        nanosleep(&(struct timespec){.tv_nsec = (left < STEP_MS ? left : STEP_MS) * 1000000},
-                  NULL);
+        nanosleep(&(struct timespec){.tv_nsec = (left < STEP_MS ? left : STEP_MS) * 1000000}, NULL);
 }
 
 static void publish(struct mr_refresh *refresh, struct mr_table *table, int64_t took_ms)
@@ -123,14 +123,15 @@ struct mr_refresh *mr_refresh_start(const struct mr_refresh_options *options,
     refresh->lookup = lookup;
     refresh->stop = stop;
     pthread_mutex_init(&refresh->lock, NULL);
-    refresh->rows = metric(name, MR_GAUGE, "millrace_lookup_rows", "Rows held; equal rows count once unless distinct = false.");
+    refresh->rows = metric(name, MR_GAUGE, "millrace_lookup_rows",
+                           "Rows held; equal rows count once unless distinct = false.");
     refresh->keys = metric(name, MR_GAUGE, "millrace_lookup_keys", "Distinct keys held.");
     refresh->bytes = metric(name, MR_GAUGE, "millrace_lookup_bytes", "Memory of the table.");
     refresh->loads = metric(name, MR_COUNTER, "millrace_lookup_loads_total", "Loads finished.");
     refresh->failures =
         metric(name, MR_COUNTER, "millrace_lookup_load_failures_total", "Loads that failed.");
-    refresh->load_seconds = metric(name, MR_GAUGE, "millrace_lookup_load_seconds",
-                                   "How long the last load took.");
+    refresh->load_seconds =
+        metric(name, MR_GAUGE, "millrace_lookup_load_seconds", "How long the last load took.");
     refresh->age_seconds =
         metric(name, MR_GAUGE, "millrace_lookup_age_seconds", "Time since the last load.");
     mr_thread_start(&refresh->thread, run, refresh);

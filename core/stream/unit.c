@@ -1,8 +1,8 @@
 /*
  * unit.c - building a unit: segments over two bufs.
  *
- * One worker thread. Owns bufs, segments and the records given to it. Must not know how a unit is delivered
- * (delivery.c) or what is in it. Tests: tests/unit/test_stream.c.
+ * One worker thread. Owns bufs, segments and the records given to it. Must not know how a unit is
+ * delivered (delivery.c) or what is in it. Tests: tests/unit/test_stream.c.
  */
 #include "stream/unit.h"
 
@@ -44,6 +44,7 @@ void mr_unit_reset(struct mr_unit *unit, struct mr_source *source)
     unit->n_segments = unit->n_runs = 0;
     unit->n_frames = 0;
     unit->n_outputs = 0;
+    unit->dead_bytes = 0;
 }
 
 void mr_unit_fini(struct mr_unit *unit, struct mr_source *source)
@@ -67,8 +68,7 @@ struct mr_segment *mr_unit_begin(struct mr_unit *unit, struct mr_part *part,
 {
     if (unit->n_segments == unit->cap_segments) {
         unit->cap_segments = unit->cap_segments ? unit->cap_segments * 2 : 64;
-        unit->segments =
-            mr_realloc(unit->segments, unit->cap_segments * sizeof *unit->segments);
+        unit->segments = mr_realloc(unit->segments, unit->cap_segments * sizeof *unit->segments);
     }
     if (mr_unit_empty(unit))
         unit->opened_ms = mr_clock_mono_ms();

@@ -1,10 +1,11 @@
 /*
  * unit.h - what is delivered together: messages, rows, dead letters and positions, or none of them.
  *
- * A unit is a list of segments in input order, one for each source message that left something behind (or one
- * chunk of a big fan-out). Messages of all segments lie in one buf of frames, rows in one buf of tuples, so a
- * range of segments is a range of bytes: when Postgres refuses some row, the unit is halved by segment until
- * the message at fault stands alone, from the bytes that are already built.
+ * A unit is a list of segments in input order, one for each source message that left something
+ * behind (or one chunk of a big fan-out). Messages of all segments lie in one buf of frames, rows
+ * in one buf of tuples, so a range of segments is a range of bytes: when Postgres refuses some row,
+ * the unit is halved by segment until the message at fault stands alone, from the bytes that are
+ * already built.
  *
  * Built by one worker thread. Owns the records of its segments until mr_unit_reset.
  */
@@ -24,17 +25,17 @@ struct mr_unit_extent {
 
 struct mr_segment {
     struct mr_part *part;
-    struct mr_record rec;  /* owned by the unit, but for a chunk that others follow */
+    struct mr_record rec; /* owned by the unit, but for a chunk that others follow */
     bool owns_record;
-    int64_t next_offset;   /* the partition's position once this is decided */
+    int64_t next_offset; /* the partition's position once this is decided */
     struct mr_unit_extent from, to;
-    bool has_job;          /* a chunk, and others follow: its state after this one */
+    bool has_job; /* a chunk, and others follow: its state after this one */
     struct mr_buf job_keys, job_cursor;
     int64_t job_trigger_ms;
-    bool dead;             /* leaves a dead letter instead of its outputs */
+    bool dead; /* leaves a dead letter instead of its outputs */
     char class_[16];
     char *error;
-    const char *bundle;    /* the script's; lives as long as the script */
+    const char *bundle; /* the script's; lives as long as the script */
 };
 
 /* Rows of one column set that lie one behind the other. */
@@ -49,8 +50,9 @@ struct mr_unit {
     struct mr_segment *segments;
     size_t n_runs, cap_runs, n_segments, cap_segments;
     uint32_t n_frames;
+    size_t dead_bytes;  /* of the messages that a script or the decoder has refused */
     uint64_t n_outputs; /* messages and rows of one joined row count once */
-    int64_t opened_ms; /* monotonic, at the first segment */
+    int64_t opened_ms;  /* monotonic, at the first segment */
 };
 
 void mr_unit_init(struct mr_unit *unit);
@@ -73,7 +75,8 @@ void mr_unit_undo(struct mr_unit *unit);
 /* The rows stamped since the last note belong to `set`. */
 void mr_unit_note_row(struct mr_unit *unit, const struct mr_column_set *set, size_t from);
 
-/* Turns a segment into a dead letter: its outputs stay out of what is delivered. Reads the headers. */
+/* Turns a segment into a dead letter: its outputs stay out of what is delivered. Reads the headers.
+ */
 void mr_segment_bury(struct mr_segment *segment, struct mr_source *source,
                      const struct mr_error *err);
 struct mr_job_state mr_segment_job(const struct mr_segment *segment); /* borrows */

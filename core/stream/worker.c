@@ -1,10 +1,10 @@
 /*
  * worker.c - the loop of one worker thread: poll, run the pipeline, commit, serve the group.
  *
- * Owns source, sink, store, script, the open unit and the state of its partitions. Must not know which adapters those
- * are. After a serious error there is one way back: everything undecided is forgotten, and each partition is claimed
- * again (recover_all, claim_due). The switch over verdicts stands in take_record and nowhere else.
- * Tests: tests/unit/test_stream.c, tests/integration.
+ * Owns source, sink, store, script, the open unit and the state of its partitions. Must not know
+ * which adapters those are. After a serious error there is one way back: everything undecided is
+ * forgotten, and each partition is claimed again (recover_all, claim_due). The switch over verdicts
+ * stands in take_record and nowhere else. Tests: tests/unit/test_stream.c, tests/integration.
  */
 #include "stream/worker.h"
 
@@ -20,14 +20,16 @@
 #include <time.h>
 
 enum {
-    IDLE_POLL_MS = 100,         /* how long a stop or a due duty may wait */
-    ADVANCE_AFTER_MS = 1000,    /* dropped messages move the ledger's position at least this often */
-    ADVANCE_AFTER_N = 1000000,  /* or after so many of them */
-    MARK_AFTER_MS = 5000,       /* Kafka's visible offset follows drops this often */
-    PULSE_MS = 5000,            /* an idle worker feels its services' pulse this often, */
-    PULSE_AWAY_MS = 1000,       /* and this often while the source is away */
+    IDLE_POLL_MS = 100,        /* how long a stop or a due duty may wait */
+    ADVANCE_AFTER_MS = 1000,   /* dropped messages move the ledger's position at least this often */
+    ADVANCE_AFTER_N = 1000000, /* or after so many of them */
+    MARK_AFTER_MS = 5000,      /* Kafka's visible offset follows drops this often */
+    PULSE_MS = 5000,           /* an idle worker feels its services' pulse this often, */
+    PULSE_AWAY_MS = 1000,      /* and this often while the source is away */
+    PIN_RECORDS = 1000,        /* dropped in a row on one table of the lookup */
     BACKOFF_MAX_MS = 10000,
-    STEP_NS = 20000000          /* of a wait that a stop can end */
+    CALM_MS = 60000,   /* after which a failure counts as the first again */
+    STEP_NS = 20000000 /* of a wait that a stop can end */
 };
 
 struct mr_worker {
@@ -51,7 +53,9 @@ struct mr_worker {
 
     bool claims_due; /* some partition is not claimed */
     int64_t claim_at_ms;
-    unsigned failures; /* in a row, for the back-off */
+    unsigned failures;    /* since something was decided, for the back-off */
+    int64_t failed_at_ms; /* the latest of them */
+    unsigned pinned;      /* records since the lookup's table was pinned without a unit */
     int64_t advance_at_ms, mark_at_ms; /* 0: nothing to do */
     int64_t pulse_at_ms;
     bool source_away; /* it said so, and nothing has come since */
@@ -94,15 +98,27 @@ static void halt(struct mr_worker *worker, const struct mr_error *err)
     worker->done = true;
 }
 
+/* Grows until something is decided: a claim that works, before a unit that never does, proves
+ * nothing. */
+static int next_backoff_ms(struct mr_worker *worker)
+{
+    int64_t now_ms = mr_clock_mono_ms();
+    if (now_ms - worker->failed_at_ms >= CALM_MS)
+        worker->failures = 0;
+    worker->failed_at_ms = now_ms;
+    return mr_clock_backoff_ms(worker->failures++, BACKOFF_MAX_MS);
+}
+
 /* Sleeps up to the back-off of the failure at hand, in short steps so that a stop is seen. */
 static void wait_backoff(struct mr_worker *worker)
 {
-    int64_t until = mr_clock_mono_ms() + mr_clock_backoff_ms(worker->failures++, BACKOFF_MAX_MS);
+    int64_t until = mr_clock_mono_ms() + next_backoff_ms(worker);
     while (!stopping(worker) && mr_clock_mono_ms() < until)
         nanosleep(&(struct timespec){.tv_nsec = STEP_NS}, NULL);
 }
 
-/* --- labels ------------------------------------------------------------------------------------ */
+/* --- labels ------------------------------------------------------------------------------------
+ */
 
 static struct mr_metric *labelled(struct mr_worker *worker, const char *name, const char *help,
                                   const char *label, const char *value)
@@ -119,18 +135,33 @@ static struct mr_metric *labelled(struct mr_worker *worker, const char *name, co
 static void count_drop(struct mr_worker *worker, const char *reason)
 {
     mr_metric_add(labelled(worker, "millrace_dropped_total", "Messages dropped, by reason.",
-                           "reason", reason ? reason : "filtered"),
+                           "reason", reason ? reason : "filter"),
                   1);
+}
+
+static struct mr_metric *dead_metric(struct mr_worker *worker, const char *class_)
+{
+    return labelled(worker, "millrace_dead_letters_total",
+                    "Messages that became dead letters, by class.", "class", class_);
 }
 
 static void count_dead(struct mr_worker *worker, const char *class_)
 {
-    mr_metric_add(labelled(worker, "millrace_dead_letters_total",
-                           "Messages that became dead letters, by class.", "class", class_),
-                  1);
+    mr_metric_add(dead_metric(worker, class_), 1);
 }
 
-/* --- partitions -------------------------------------------------------------------------------- */
+/* At 0 from the start: a counter that appears with its first increment hides it from rate(). */
+static void show_classes(struct mr_worker *worker)
+{
+    static const char *const classes[] = {"decode",    "utf8",           "schema",
+                                          "script",    "script_timeout", "script_memory",
+                                          "too_large", "rejected"};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        dead_metric(worker, classes[i]);
+}
+
+/* --- partitions --------------------------------------------------------------------------------
+ */
 
 static struct mr_part *find_part(struct mr_worker *worker, const struct mr_record *rec)
 {
@@ -198,7 +229,8 @@ static void on_revoked(struct mr_worker *worker)
     set_status(worker, true, NULL);
 }
 
-/* After a serious error: forget what is undecided, stop fetching, claim again after the back-off. */
+/* After a serious error: forget what is undecided, stop fetching, claim again after the back-off.
+ */
 static void recover_all(struct mr_worker *worker, const struct mr_error *cause)
 {
     struct mr_error err;
@@ -215,7 +247,7 @@ static void recover_all(struct mr_worker *worker, const struct mr_error *cause)
         worker->parts[i].claimed = false;
     if (worker->n_parts && !worker->source->ops->start(worker->source, NULL, 0, &err))
         mr_log(MR_WARN, "pausing the source: %s", err.msg);
-    int backoff_ms = mr_clock_backoff_ms(worker->failures++, BACKOFF_MAX_MS);
+    int backoff_ms = next_backoff_ms(worker);
     worker->claims_due = worker->n_parts > 0;
     worker->claim_at_ms = mr_clock_mono_ms() + backoff_ms;
     mr_metric_add(worker->recoveries, 1);
@@ -223,7 +255,8 @@ static void recover_all(struct mr_worker *worker, const struct mr_error *cause)
     mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", cause->msg);
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* --- opening -----------------------------------------------------------------------------------
+ */
 
 static void free_columns(struct mr_worker *worker)
 {
@@ -301,31 +334,48 @@ static bool open_all(struct mr_worker *worker)
         set_status(worker, false, err.msg);
         bool waiting_for_lookup =
             worker->options.lookup && strncmp(err.msg, "waiting for the lookup", 22) == 0;
-        if (waiting_for_lookup)
+        if (waiting_for_lookup) { /* not a failure: a long load is followed at once */
             mr_log(MR_DEBUG, "%s", err.msg);
-        else
+            worker->failures = 0;
+        } else {
             mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", err.msg);
+        }
         wait_backoff(worker);
     }
     return false;
 }
 
-/* --- duties ------------------------------------------------------------------------------------ */
+/* --- duties ------------------------------------------------------------------------------------
+ */
 
 static int64_t now_ms(struct mr_worker *worker)
 {
     return worker->store ? worker->store->ops->now_ms(worker->store) : mr_clock_wall_ms();
 }
 
-/* Commits the open unit. False: nothing of it is kept here, the partitions are being claimed again. */
+/* What was too slow for a time-out as a whole may go through in parts: a unit that failed halves
+ * the next, one that was decided doubles it again. */
+static void size_unit(struct mr_worker *worker, uint64_t n_outputs, bool decided)
+{
+    uint32_t *limit = &worker->pipeline.unit_outputs, most = worker->options.unit_outputs;
+    if (decided)
+        *limit = *limit < most / 2 ? *limit * 2 : most;
+    else if (n_outputs / 2 < *limit)
+        *limit = n_outputs < 2 ? 1 : (uint32_t)(n_outputs / 2);
+}
+
+/* Commits the open unit. False: nothing of it is kept here, the partitions are being claimed again.
+ */
 static bool commit_unit(struct mr_worker *worker)
 {
     struct mr_error err;
+    uint64_t n_outputs = worker->unit.n_outputs;
     bool ok = mr_delivery_commit(&worker->delivery, &worker->unit, &err);
     for (size_t i = 0; ok && i < worker->unit.n_segments; i++)
         if (worker->unit.segments[i].dead)
             count_dead(worker, worker->unit.segments[i].class_);
     reset_unit(worker);
+    size_unit(worker, n_outputs, ok);
     if (!ok) {
         recover_all(worker, &err);
     } else {
@@ -335,7 +385,8 @@ static bool commit_unit(struct mr_worker *worker)
     return ok;
 }
 
-/* Claims what is not claimed yet, one by one, so that a stuck partition does not hold up the others. */
+/* Claims what is not claimed yet, one by one, so that a stuck partition does not hold up the
+ * others. */
 static void claim_due(struct mr_worker *worker)
 {
     struct mr_error err;
@@ -376,11 +427,9 @@ static void claim_due(struct mr_worker *worker)
     }
     worker->claims_due = failed > 0;
     if (failed) {
-        worker->claim_at_ms =
-            mr_clock_mono_ms() + mr_clock_backoff_ms(worker->failures++, BACKOFF_MAX_MS);
+        worker->claim_at_ms = mr_clock_mono_ms() + next_backoff_ms(worker);
         set_status(worker, false, err.msg);
     } else {
-        worker->failures = 0;
         set_status(worker, true, NULL);
         set_joined(worker);
     }
@@ -390,8 +439,15 @@ static void claim_due(struct mr_worker *worker)
 
 static void commit_if_due(struct mr_worker *worker, bool queue_empty)
 {
-    if (mr_unit_empty(&worker->unit))
+    if (mr_unit_empty(&worker->unit)) {
+        /* Messages that are only dropped make no unit: they may not hold on to an old table either.
+         */
+        if (queue_empty || ++worker->pinned >= PIN_RECORDS) {
+            mr_pipeline_unpin(&worker->pipeline);
+            worker->pinned = 0;
+        }
         return;
+    }
     int64_t age_ms = mr_clock_mono_ms() - worker->unit.opened_ms;
     if (queue_empty || age_ms >= worker->options.linger_ms ||
         mr_pipeline_unit_full(&worker->pipeline, &worker->unit))
@@ -430,7 +486,8 @@ static void source_is_back(struct mr_worker *worker)
         set_status(worker, true, NULL);
 }
 
-/* Without traffic nobody would notice that a service is away, or back: a look at each, now and then. */
+/* Without traffic nobody would notice that a service is away, or back: a look at each, now and
+ * then. */
 static void feel_pulse(struct mr_worker *worker)
 {
     struct mr_error err;
@@ -447,9 +504,8 @@ static void feel_pulse(struct mr_worker *worker)
             return;
         }
     }
-    if (worker->source_away &&
-        worker->source->ops->watermarks(worker->source, &worker->parts[0].at, PULSE_AWAY_MS, &low,
-                                        &high, &err)) {
+    if (worker->source_away && worker->source->ops->watermarks(worker->source, &worker->parts[0].at,
+                                                               PULSE_AWAY_MS, &low, &high, &err)) {
         mr_log(MR_INFO, "the source is back");
         source_is_back(worker);
     }
@@ -466,16 +522,18 @@ static void passed(struct mr_worker *worker, struct mr_part *part, int64_t posit
         worker->advance_at_ms = 1;
 }
 
-/* --- one message ------------------------------------------------------------------------------- */
+/* --- one message -------------------------------------------------------------------------------
+ */
 
-/* Pins the lookup for a new unit; a table of another shape than the script knows is as good as none. */
+/* Pins the lookup for a new unit; a table of another shape than the script knows is as good as
+ * none. */
 static bool pin(struct mr_worker *worker, struct mr_error *err)
 {
     bool pinned = worker->pipeline.table != NULL || !worker->options.lookup;
     if (!mr_pipeline_pin(&worker->pipeline))
         return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE, "the lookup is not loaded");
-    if (!pinned && !mr_lookup_schema_equal(worker->script_columns,
-                                           mr_table_schema(worker->pipeline.table)))
+    if (!pinned &&
+        !mr_lookup_schema_equal(worker->script_columns, mr_table_schema(worker->pipeline.table)))
         return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                             "the lookup's columns have changed, the script is opened again");
     return true;
@@ -505,8 +563,9 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
             pass.segment->owns_record = owned = !pass.more;
             if (!pass.more)
                 mr_part_set_job(part, NULL); /* the ledger's follows with the unit */
-            /* A chunk that was refused has settled the whole message as a dead letter. */
-            if (pass.more && (!commit_unit(worker) || !part->has_job))
+            /* A chunk that was refused has settled the whole message as a dead letter. After a
+             * stop the ledger knows where the next process goes on. */
+            if (pass.more && (!commit_unit(worker) || !part->has_job || stopping(worker)))
                 pass.more = false;
             break;
         case MR_VERDICT_DROP:
@@ -534,7 +593,8 @@ static void on_record(struct mr_worker *worker, struct mr_record *rec)
         return;
     }
     if (part->has_job && rec->offset > part->position) {
-        mr_log(MR_WARN, "%s/%" PRId32 "@%" PRId64 " was in the middle of its fan-out and is gone "
+        mr_log(MR_WARN,
+               "%s/%" PRId32 "@%" PRId64 " was in the middle of its fan-out and is gone "
                "from the topic; what was not sent yet stays unsent",
                rec->topic, rec->partition, part->position);
         mr_part_set_job(part, NULL);
@@ -669,14 +729,15 @@ struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomi
         .unit_bytes = options->unit_bytes,
         .max_message_bytes = options->max_message_bytes,
     };
-    worker->messages = labelled(worker, "millrace_messages_total",
-                                "Messages taken from the source.", NULL, NULL);
-    worker->recoveries = labelled(worker, "millrace_recoveries_total",
-                                  "Times a worker forgot what was undecided and claimed again.",
-                                  NULL, NULL);
-    worker->stale = labelled(worker, "millrace_stale_records_total",
-                             "Records that came after their partition was taken away, or twice.",
-                             NULL, NULL);
+    show_classes(worker);
+    worker->messages =
+        labelled(worker, "millrace_messages_total", "Messages taken from the source.", NULL, NULL);
+    worker->recoveries =
+        labelled(worker, "millrace_recoveries_total",
+                 "Times a worker forgot what was undecided and claimed again.", NULL, NULL);
+    worker->stale =
+        labelled(worker, "millrace_stale_records_total",
+                 "Records that came after their partition was taken away, or twice.", NULL, NULL);
     mr_thread_start(&worker->thread, run, worker);
     return worker;
 }

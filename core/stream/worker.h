@@ -1,9 +1,9 @@
 /*
- * worker.h - one thread with its own source, sink, store and script: the unit of scale-out. A second process is
- * more of the same.
+ * worker.h - one thread with its own source, sink, store and script: the unit of scale-out. A
+ * second process is more of the same.
  *
- * The worker opens its parts through a factory, so that it never sees an adapter. All of them live and die in its
- * thread. Other threads read `status` (under its lock) and set `stop`.
+ * The worker opens its parts through a factory, so that it never sees an adapter. All of them live
+ * and die in its thread. Other threads read `status` (under its lock) and set `stop`.
  */
 #ifndef MR_STREAM_WORKER_H
 #define MR_STREAM_WORKER_H
@@ -38,8 +38,8 @@ struct mr_worker_options {
 };
 
 struct mr_worker_status {
-    bool joined;  /* it is in its group; the partitions it got first, if any, are claimed */
-    bool well;    /* nothing is being waited for */
+    bool joined; /* it is in its group; the partitions it got first, if any, are claimed */
+    bool well;   /* nothing is being waited for */
     bool ended;
     int exit_code;
     char problem[1024]; /* what it waits for or died of */
@@ -51,7 +51,8 @@ struct mr_worker;
 /* Starts the thread. The options are copied; strings and lookup are borrowed until join. */
 struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomic_bool *stop);
 struct mr_worker_status mr_worker_status(struct mr_worker *worker);
-/* Waits for the thread until the deadline (monotonic), frees the worker; its exit code. False: still running. */
+/* Waits for the thread until the deadline (monotonic), frees the worker; its exit code. False:
+ * still running. */
 bool mr_worker_join(struct mr_worker *worker, int64_t deadline_mono_ms, int *exit_code);
 
 #endif

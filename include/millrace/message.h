@@ -1,12 +1,15 @@
 /*
- * message.h - outgoing messages as bytes: what the stamper writes, the sink produces, the redo will store.
+ * message.h - outgoing messages as bytes: what the stamper writes, the sink produces, the redo will
+ * store.
  *
  * A unit's messages stand one behind the other in a buf, each as a frame in host byte order:
  *
- *     | struct mr_frame (24 bytes) | key | headers | value |     padded with nothing, read with memcpy
+ *     | struct mr_frame (24 bytes) | key | headers | value |     padded with nothing, read with
+ * memcpy
  *
- * headers: n_headers times | uint32 name_len | uint32 value_len or MR_ABSENT | name | value |
- * A length of MR_ABSENT means null. `topic` is an index into the sink's topic list (0: sinks.kafka.topic).
+ * headers: n_headers times | uint32 name_len | uint32 value_len or MR_ABSENT | name | value | A
+ * length of MR_ABSENT means null. `topic` is an index into the sink's topic list (0:
+ * sinks.kafka.topic).
  */
 #ifndef MILLRACE_MESSAGE_H
 #define MILLRACE_MESSAGE_H
@@ -30,8 +33,9 @@ static inline size_t mr_frame_size(const struct mr_frame *frame)
 }
 
 /* The frame at `at`, with its parts. Returns where the next one begins. */
-static inline const char *mr_frame_read(const char *at, struct mr_frame *frame, struct mr_bytes *key,
-                                        struct mr_bytes *headers, struct mr_bytes *value)
+static inline const char *mr_frame_read(const char *at, struct mr_frame *frame,
+                                        struct mr_bytes *key, struct mr_bytes *headers,
+                                        struct mr_bytes *value)
 {
     memcpy(frame, at, sizeof *frame);
     at += sizeof *frame;

@@ -1,8 +1,9 @@
 /*
  * record.h - one message as the source hands it over.
  *
- * Everything is borrowed from the source until mr_source_ops.release. A NULL `ptr` in key or value is a
- * Kafka null (a tombstone as value), which is not the empty value. Headers are read only when asked for.
+ * Everything is borrowed from the source until mr_source_ops.release. A NULL `ptr` in key or value
+ * is a Kafka null (a tombstone as value), which is not the empty value. Headers are read only when
+ * asked for.
  */
 #ifndef MILLRACE_RECORD_H
 #define MILLRACE_RECORD_H

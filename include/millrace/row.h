@@ -1,10 +1,11 @@
 /*
  * row.h - rows for the feedback table: its columns, and their form in COPY BINARY.
  *
- * The store describes the table once (name, type, nullability) and lends an encoder; the script room encodes
- * what is the same for all rows of a message once, the stamper copies it and encodes only column
- * placeholders. A row in a buf is the whole tuple: uint16 field count, then fields (int32 length or -1,
- * bytes). Rows of different column sets cannot share a COPY: each row belongs to a column set.
+ * The store describes the table once (name, type, nullability) and lends an encoder; the script
+ * room encodes what is the same for all rows of a message once, the stamper copies it and encodes
+ * only column placeholders. A row in a buf is the whole tuple: uint16 field count, then fields
+ * (int32 length or -1, bytes). Rows of different column sets cannot share a COPY: each row belongs
+ * to a column set.
  */
 #ifndef MILLRACE_ROW_H
 #define MILLRACE_ROW_H
@@ -28,9 +29,10 @@ struct mr_row_schema {
     const struct mr_row_column *columns;
     size_t n;
     /*
-     * Appends length and bytes of `value` as a field of `column`. Null is -1 (a null for a NOT NULL column
-     * is refused here, with a sentence that names the column). What does not fit (range, kind, malformed
-     * text for a uuid) is MR_REJECT `schema`, naming column, expected type and what came. Pure.
+     * Appends length and bytes of `value` as a field of `column`. Null is -1 (a null for a NOT NULL
+     * column is refused here, with a sentence that names the column). What does not fit (range,
+     * kind, malformed text for a uuid) is MR_REJECT `schema`, naming column, expected type and what
+     * came. Pure.
      */
     bool (*encode)(const struct mr_row_column *column, const struct mr_value *value,
                    struct mr_buf *out, struct mr_error *err);

@@ -1,11 +1,11 @@
 /*
  * script.h - the contract of the user's script (core/lua/script.c; plain C in tests).
  *
- * One script belongs to one worker thread. For one message the calls come in this order: accept, then (with a lookup) key
- * and project, or (without) project alone, which calls the script's `map`; then finish, always. Each is one
- * protected call. Verdicts are a closed set; the switch over them stands in core/stream/worker.c.
- * A script error is MR_VERDICT_REJECT with *err filled (class script, script_timeout, script_memory, schema,
- * decode, utf8): never "pass the record on".
+ * One script belongs to one worker thread. For one message the calls come in this order: accept,
+ * then (with a lookup) key and project, or (without) project alone, which calls the script's `map`;
+ * then finish, always. Each is one protected call. Verdicts are a closed set; the switch over them
+ * stands in core/stream/worker.c. A script error is MR_VERDICT_REJECT with *err filled (class
+ * script, script_timeout, script_memory, schema, decode, utf8): never "pass the record on".
  */
 #ifndef MILLRACE_SCRIPT_H
 #define MILLRACE_SCRIPT_H
@@ -31,25 +31,28 @@ struct mr_script {
 
 /* ctx, as far as it is not the record. */
 struct mr_context {
-    int64_t now_ms;     /* accept: the current time at each chunk; key, project: the frozen one */
-    uint32_t attempt;   /* 0 the first time */
+    int64_t now_ms;   /* accept: the current time at each chunk; key, project: the frozen one */
+    uint32_t attempt; /* 0 the first time */
 };
 
 struct mr_script_ops {
-    /* Decodes, checks `fields`, runs `filter`. Borrows rec until finish. `source` reads headers if the script asks. */
+    /* Decodes, checks `fields`, runs `filter`. Borrows rec until finish. `source` reads headers if
+     * the script asks. */
     enum mr_verdict (*accept)(struct mr_script *script, struct mr_record *rec,
                               struct mr_source *source, const struct mr_context *ctx,
                               const char **reason, struct mr_error *err);
-    /* Runs `key`. *keys: n canonical keys (mr_lookup_key), repeated ones once; lives until finish. No key: DROP "no_key". */
+    /* Runs `key`. *keys: n canonical keys (mr_lookup_key), repeated ones once; lives until finish.
+     * No key: DROP "no_key". */
     enum mr_verdict (*key)(struct mr_script *script, const struct mr_context *ctx,
                            const struct mr_bytes **keys, size_t *n, const char **reason,
                            struct mr_error *err);
-    /* Runs `project` (or `map`), `shape`, `row`. *out lives until finish. `map` returning nil: DROP "no_output". */
+    /* Runs `project` (or `map`), `shape`, `row`. *out lives until finish. `map` returning nil: DROP
+     * "no_output". */
     enum mr_verdict (*project)(struct mr_script *script, const struct mr_context *ctx,
                                const struct mr_template **out, const char **reason,
                                struct mr_error *err);
     void (*finish)(struct mr_script *script);
-    bool (*uses_lookup)(const struct mr_script *script); /* false: `map` */
+    bool (*uses_lookup)(const struct mr_script *script);   /* false: `map` */
     const char *(*bundle)(const struct mr_script *script); /* hash of the sources, hex */
     void (*close)(struct mr_script *script);
 };

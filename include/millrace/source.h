@@ -1,10 +1,12 @@
 /*
- * source.h - the contract of a partitioned, offset-addressed source (core/kafka/source.c; in-memory in tests).
+ * source.h - the contract of a partitioned, offset-addressed source (core/kafka/source.c; in-memory
+ * in tests).
  *
- * One source belongs to one worker thread and is used by it alone. The source never decides a position:
- * after ASSIGNED it delivers nothing until the worker, having claimed each partition, calls `start` with the
- * offsets. Records may still arrive that are no longer owned or lie before the position (rule R2): the worker
- * checks. Errors carry the action: RETRY (away, comes back), STOP (a person must act).
+ * One source belongs to one worker thread and is used by it alone. The source never decides a
+ * position: after ASSIGNED it delivers nothing until the worker, having claimed each partition,
+ * calls `start` with the offsets. Records may still arrive that are no longer owned or lie before
+ * the position (rule R2): the worker checks. Errors carry the action: RETRY (away, comes back),
+ * STOP (a person must act).
  */
 #ifndef MILLRACE_SOURCE_H
 #define MILLRACE_SOURCE_H
@@ -21,8 +23,8 @@ enum mr_event {
     MR_EVENT_RECORD,   /* *rec is filled; give it back with release */
     MR_EVENT_ASSIGNED, /* the group gave us partitions (maybe none): see assignment() */
     MR_EVENT_REVOKED,  /* all of them were taken away: forget what is not committed */
-    MR_EVENT_POSITION, /* rec->topic/partition is read up to rec->offset (exclusive): control records at
-                          the end move the position past them */
+    MR_EVENT_POSITION, /* rec->topic/partition is read up to rec->offset (exclusive): control
+                          records at the end move the position past them */
     MR_EVENT_ERROR     /* *err is filled */
 };
 
@@ -46,7 +48,8 @@ struct mr_mark {
 };
 
 struct mr_source_ops {
-    /* Borrowed: rec until release. Returns at once if something is queued. timeout_ms 0 only looks. */
+    /* Borrowed: rec until release. Returns at once if something is queued. timeout_ms 0 only looks.
+     */
     enum mr_event (*poll)(struct mr_source *source, int timeout_ms, struct mr_record *rec,
                           struct mr_error *err);
     /* Borrows until the next poll. */
@@ -61,8 +64,8 @@ struct mr_source_ops {
     /* Replaces what is being read by exactly this list (only next_offset is used). */
     bool (*start)(struct mr_source *source, const struct mr_mark *marks, size_t n,
                   struct mr_error *err);
-    /* Commits offsets as the member of the assignment in force; waits. A refusal because the group has
-     * moved on is RECOVER. */
+    /* Commits offsets as the member of the assignment in force; waits. A refusal because the group
+     * has moved on is RECOVER. */
     bool (*commit)(struct mr_source *source, const struct mr_mark *marks, size_t n,
                    struct mr_error *err);
     /* Fills rec->headers; they live until release. */

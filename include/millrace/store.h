@@ -1,11 +1,13 @@
 /*
- * store.h - the contract of the database side of a unit: ledger, rows and dead letters in one transaction
- * (core/postgres/ledger.c and rows.c; in-memory in tests). The protocol: docs/INVARIANTS.md.
+ * store.h - the contract of the database side of a unit: ledger, rows and dead letters in one
+ * transaction (core/postgres/ledger.c and rows.c; in-memory in tests). The protocol:
+ * docs/INVARIANTS.md.
  *
- * One store belongs to one worker thread and is one connection. A new connection always means claim, since
- * nobody knows what became of the old one: every error of an open transaction is followed by `rollback`, and
- * an error with action RECOVER or RETRY by `reset` and claim. Errors: MR_REJECT is a data error (SQLSTATE
- * class 22 or 23): some row of this unit is at fault; MR_RETRY: away, busy, full; MR_STOP: schema or rights.
+ * One store belongs to one worker thread and is one connection. A new connection always means
+ * claim, since nobody knows what became of the old one: every error of an open transaction is
+ * followed by `rollback`, and an error with action RECOVER or RETRY by `reset` and claim. Errors:
+ * MR_REJECT is a data error (SQLSTATE class 22 or 23): some row of this unit is at fault; MR_RETRY:
+ * away, busy, full; MR_STOP: schema or rights.
  */
 #ifndef MILLRACE_STORE_H
 #define MILLRACE_STORE_H
@@ -18,7 +20,8 @@ struct mr_store {
     const struct mr_store_ops *ops;
 };
 
-/* The state of a fan-out in progress; lives in the ledger between its chunks. Empty bytes: no job. */
+/* The state of a fan-out in progress; lives in the ledger between its chunks. Empty bytes: no job.
+ */
 struct mr_job_state {
     struct mr_bytes keys;   /* canonical keys (lookup.h), frozen by the first chunk */
     struct mr_bytes cursor; /* last row key considered */
@@ -66,14 +69,15 @@ enum mr_decision {
 };
 
 struct mr_store_ops {
-    /* Connects if there is no connection, checks Millrace's tables, describes the feedback table. */
+    /* Connects if there is no connection, checks Millrace's tables, describes the feedback table.
+     */
     bool (*connect)(struct mr_store *store, struct mr_error *err);
-    /* Fences: after it, no earlier owner's transaction can commit. In its own transaction. Inserts the
-     * ledger row if there is none. */
+    /* Fences: after it, no earlier owner's transaction can commit. In its own transaction. Inserts
+     * the ledger row if there is none. */
     bool (*claim)(struct mr_store *store, const struct mr_partition *at, struct mr_claim *out,
                   struct mr_error *err);
-    /* BEGIN and the compare-and-swap of each partition, sorted by the caller. A lost one (somebody else
-     * claimed) is RECOVER. */
+    /* BEGIN and the compare-and-swap of each partition, sorted by the caller. A lost one (somebody
+     * else claimed) is RECOVER. */
     bool (*begin)(struct mr_store *store, const struct mr_advance *steps, size_t n,
                   struct mr_error *err);
     bool (*copy)(struct mr_store *store, const struct mr_row_run *runs, size_t n,
@@ -90,8 +94,9 @@ struct mr_store_ops {
     int64_t (*now_ms)(struct mr_store *store);
     /* First 8 hex digits of millrace_meta.ledger_id, for the offsets' metadata. After connect. */
     const char *(*ledger_id)(struct mr_store *store);
-    /* NULL if the pipeline has no feedback table. After connect; the same pointer for as long as the table
-     * is described the same, so a new pointer after a reconnect means: open the script again. */
+    /* NULL if the pipeline has no feedback table. After connect; the same pointer for as long as
+     * the table is described the same, so a new pointer after a reconnect means: open the script
+     * again. */
     const struct mr_row_schema *(*schema)(struct mr_store *store);
     void (*close)(struct mr_store *store);
 };

@@ -1,9 +1,11 @@
 /*
- * template.h - what a script made of one message: the outputs, with column placeholders, that C stamps out
- * once per row (core/stream/stamp.c). Built by core/lua/template.c; valid until the script's `finish`.
+ * template.h - what a script made of one message: the outputs, with column placeholders, that C
+ * stamps out once per row (core/stream/stamp.c). Built by core/lua/template.c; valid until the
+ * script's `finish`.
  *
- * A template is a list of segments. BYTES copies a run of `mr_template.bytes`; the others fill in a column of the
- * row at hand: as a JSON value, inside a JSON string (escaped, no quotes), or as bare text.
+ * A template is a list of segments. BYTES copies a run of `mr_template.bytes`; the others fill in a
+ * column of the row at hand: as a JSON value, inside a JSON string (escaped, no quotes), or as bare
+ * text.
  */
 #ifndef MILLRACE_TEMPLATE_H
 #define MILLRACE_TEMPLATE_H
@@ -23,7 +25,8 @@ struct mr_seg {
     uint32_t from, len;
 };
 
-/* A run of segs: [first, first + n) of mr_template.segs. `absent`: null (tombstone value, no key). */
+/* A run of segs: [first, first + n) of mr_template.segs. `absent`: null (tombstone value, no key).
+ */
 struct mr_seg_run {
     uint32_t first, n;
     bool absent;
@@ -34,8 +37,8 @@ struct mr_template_header {
 };
 
 /*
- * A field of the row. CONST: `bytes` holds the whole field, length included. COLUMN: the lookup column's value,
- * encoded for the row column. TEXT: a `fmt` for a text column.
+ * A field of the row. CONST: `bytes` holds the whole field, length included. COLUMN: the lookup
+ * column's value, encoded for the row column. TEXT: a `fmt` for a text column.
  */
 enum mr_field_kind { MR_FIELD_CONST, MR_FIELD_COLUMN, MR_FIELD_TEXT };
 struct mr_template_field {

@@ -1,9 +1,9 @@
 /*
  * value.h - one column value, between Postgres, the lookup, scripts, JSON and COPY.
  *
- * A value borrows its bytes. Which C member is set follows from `type`. Text forms are Postgres's own
- * (numeric digits, json text); times are Postgres's binary: microseconds and days since 2000-01-01 UTC,
- * INT64_MAX/MIN and INT32_MAX/MIN for infinity. Any thread.
+ * A value borrows its bytes. Which C member is set follows from `type`. Text forms are Postgres's
+ * own (numeric digits, json text); times are Postgres's binary: microseconds and days since
+ * 2000-01-01 UTC, INT64_MAX/MIN and INT32_MAX/MIN for infinity. Any thread.
  */
 #ifndef MILLRACE_VALUE_H
 #define MILLRACE_VALUE_H
@@ -39,8 +39,8 @@ struct mr_value {
 
 /*
  * As JSON: ints and floats as numbers, numeric as a number with Postgres's digits, text and uuid as
- * strings, timestamptz as ISO 8601 UTC ("2026-11-22T17:31:18.25Z"), date as "2026-11-22", json embedded,
- * null as null. NaN and infinity: false, MR_REJECT with class `schema`.
+ * strings, timestamptz as ISO 8601 UTC ("2026-11-22T17:31:18.25Z"), date as "2026-11-22", json
+ * embedded, null as null. NaN and infinity: false, MR_REJECT with class `schema`.
  */
 MR_MUSTCHECK bool mr_value_json(struct mr_buf *out, const struct mr_value *value,
                                 struct mr_error *err);

@@ -95,6 +95,8 @@ describe("library functions without instructions", function()
       ["table.remove(setmetatable({}, { __len = function() return 1 << 50 end }), 1)"] = "says that it has",
       ["table.concat(setmetatable({}, { __len = function() return 1 << 50 end, __index = table.concat }))"] =
         "says that it has",
+      ["local a = ('a'):rep(1e6) return a:find(('a'):rep(5e5) .. 'b', 1, true)"] =
+        "a pattern of 500001 bytes in a text of 1000000 is too much to search",
       ["table.unpack({}, 1, 1e8)"] = "too many results",
     } do
       local s = open(body)

@@ -1,10 +1,11 @@
 /*
  * c11threads.c - C11's threads in terms of POSIX's, for builds with the thread sanitizer only.
  *
- * librdkafka is built on <threads.h>, which the sanitizer does not intercept: a thread made by thrd_create has no
- * state in it, and its first malloc crashes. Linked into the program, these definitions take precedence over the C
- * library's, and librdkafka's threads, locks and conditions become visible to the sanitizer. glibc's types are the
- * same objects under both names (C11 types are as large as POSIX's, and at least as aligned).
+ * librdkafka is built on <threads.h>, which the sanitizer does not intercept: a thread made by
+ * thrd_create has no state in it, and its first malloc crashes. Linked into the program, these
+ * definitions take precedence over the C library's, and librdkafka's threads, locks and conditions
+ * become visible to the sanitizer. glibc's types are the same objects under both names (C11 types
+ * are as large as POSIX's, and at least as aligned).
  */
 #include <errno.h>
 #include <pthread.h>
@@ -130,6 +131,5 @@ EXPORTED int cnd_wait(cnd_t *cond, mtx_t *mutex)
 
 EXPORTED int cnd_timedwait(cnd_t *cond, mtx_t *mutex, const struct timespec *until)
 {
-    return result(
-        pthread_cond_timedwait((pthread_cond_t *)cond, (pthread_mutex_t *)mutex, until));
+    return result(pthread_cond_timedwait((pthread_cond_t *)cond, (pthread_mutex_t *)mutex, until));
 }

@@ -1,5 +1,6 @@
 /*
- * memory.c - see memory.h. Used by one thread at a time, or under the world's own mutex where a worker runs.
+ * memory.c - see memory.h. Used by one thread at a time, or under the world's own mutex where a
+ * worker runs.
  */
 #include "memory.h"
 
@@ -87,7 +88,8 @@ static bool away(struct mr_error *err, const char *what)
     return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE, "injected: %s", what);
 }
 
-/* --- source -------------------------------------------------------------------------------------- */
+/* --- source --------------------------------------------------------------------------------------
+ */
 
 struct memory_source {
     struct mr_source base;
@@ -215,9 +217,9 @@ static void source_close(struct mr_source *base)
 
 struct mr_source *mem_source(struct mem_world *world)
 {
-    static const struct mr_source_ops ops = {
-        source_poll,  source_assignment, source_committed, source_watermarks, source_start,
-        source_commit, source_headers,   source_release,   source_close};
+    static const struct mr_source_ops ops = {source_poll,       source_assignment, source_committed,
+                                             source_watermarks, source_start,      source_commit,
+                                             source_headers,    source_release,    source_close};
     struct memory_source *source = mr_calloc(1, sizeof *source);
     source->base.ops = &ops;
     source->world = world;
@@ -228,7 +230,8 @@ struct mr_source *mem_source(struct mem_world *world)
     return &source->base;
 }
 
-/* --- sink ---------------------------------------------------------------------------------------- */
+/* --- sink ----------------------------------------------------------------------------------------
+ */
 
 struct memory_sink {
     struct mr_sink base;
@@ -248,6 +251,7 @@ static bool sink_produce(struct mr_sink *base, struct mr_bytes frames, struct mr
         mr_buf_printf(&text, "%.*s|%.*s", (int)key.len, key.ptr ? key.ptr : "", (int)value.len,
                       value.ptr ? value.ptr : "");
         log_add(&sink->queue, mr_strdup(mr_buf_cstr(&text)));
+        sink->world->produced++;
         mr_buf_fini(&text);
     }
     return true;
@@ -291,7 +295,8 @@ struct mr_sink *mem_sink(struct mem_world *world)
     return &sink->base;
 }
 
-/* --- store --------------------------------------------------------------------------------------- */
+/* --- store ---------------------------------------------------------------------------------------
+ */
 
 struct memory_store {
     struct mr_store base;
@@ -367,9 +372,8 @@ static bool store_claim(struct mr_store *base, const struct mr_partition *at, st
     out->unit = ledger->unit;
     out->next_offset = ledger->next_offset;
     out->has_job = ledger->has_job;
-    out->job = (struct mr_job_state){{ledger->keys, ledger->keys_len},
-                                     {ledger->cursor, ledger->cursor_len},
-                                     ledger->trigger_ms};
+    out->job = (struct mr_job_state){
+        {ledger->keys, ledger->keys_len}, {ledger->cursor, ledger->cursor_len}, ledger->trigger_ms};
     return true;
 }
 
@@ -547,7 +551,8 @@ struct mr_store *mem_store(struct mem_world *world)
     return &store->base;
 }
 
-/* --- script -------------------------------------------------------------------------------------- */
+/* --- script --------------------------------------------------------------------------------------
+ */
 
 struct memory_script {
     struct mr_script base;
@@ -621,8 +626,8 @@ static enum mr_verdict script_project(struct mr_script *base, const struct mr_co
     script->segs[2] = (struct mr_seg){.kind = MR_SEG_TEXT, .column = 1};
     script->fields[0] = (struct mr_template_field){
         .kind = MR_FIELD_CONST, .row_column = 0, .from = len + 1, .len = 4 + len};
-    script->fields[1] = (struct mr_template_field){
-        .kind = MR_FIELD_COLUMN, .row_column = 1, .lookup_column = 1};
+    script->fields[1] =
+        (struct mr_template_field){.kind = MR_FIELD_COLUMN, .row_column = 1, .lookup_column = 1};
     script->set = (struct mr_column_set){.n = 2, .columns = {0, 1}};
     script->output = (struct mr_output){.has_message = true,
                                         .has_row = script->has_rows,
@@ -672,13 +677,13 @@ struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_ro
     return &script->base;
 }
 
-struct mr_lookup *mem_lookup(int n)
+struct mr_table *mem_table(const char *keys, int n)
 {
     const struct mr_lookup_column columns[] = {{"k", MR_TEXT, "text"}, {"client", MR_TEXT, "text"}};
     const struct mr_lookup_schema schema = {"subscribers", columns, 1, 2};
     struct mr_table_builder *builder = mr_table_builder_new(&schema, true, 0);
     struct mr_error err;
-    for (const char *key = "abc"; *key; key++)
+    for (const char *key = keys; *key; key++)
         for (int i = 0; i < n; i++) {
             char client[32];
             snprintf(client, sizeof client, "%c-%04d", *key, i);
@@ -688,7 +693,12 @@ struct mr_lookup *mem_lookup(int n)
         }
     struct mr_table *table = NULL;
     mr_assert(mr_table_builder_finish(builder, &table, &err));
+    return table;
+}
+
+struct mr_lookup *mem_lookup(int n)
+{
     struct mr_lookup *lookup = mr_lookup_new("subscribers");
-    mr_lookup_swap(lookup, table);
+    mr_lookup_swap(lookup, mem_table("abc", n));
     return lookup;
 }

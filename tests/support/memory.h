@@ -1,9 +1,10 @@
 /*
- * memory.h - source, sink, store and script in memory: a world in which the engine runs without any library.
+ * memory.h - source, sink, store and script in memory: a world in which the engine runs without any
+ * library.
  *
- * One world holds the input log, the group's offsets, the output log, the ledger and the rows. Services (source, sink,
- * store) are handles on it, several may exist at a time (a zombie and its successor). Faults are asked for by the name of
- * the step, and strike once, at the n-th time.
+ * One world holds the input log, the group's offsets, the output log, the ledger and the rows.
+ * Services (source, sink, store) are handles on it, several may exist at a time (a zombie and its
+ * successor). Faults are asked for by the name of the step, and strike once, at the n-th time.
  */
 #ifndef MR_TESTS_MEMORY_H
 #define MR_TESTS_MEMORY_H
@@ -44,16 +45,17 @@ struct mem_ledger {
 };
 
 struct mem_world {
-    struct mem_log input[MEM_PARTS];   /* values; a value of NULL stands for a control record */
-    int64_t low[MEM_PARTS];            /* retention */
+    struct mem_log input[MEM_PARTS]; /* values; a value of NULL stands for a control record */
+    int64_t low[MEM_PARTS];          /* retention */
     struct mr_committed offsets[MEM_PARTS];
     struct mem_ledger ledger[MEM_PARTS];
-    struct mem_log out;   /* "key|value" of each acknowledged message */
-    struct mem_log rows;  /* "a|b" of each committed row */
-    struct mem_log dead;  /* "class|value|error" */
+    struct mem_log out;  /* "key|value" of each acknowledged message */
+    struct mem_log rows; /* "a|b" of each committed row */
+    struct mem_log dead; /* "class|value|error" */
     int transactions;
+    size_t produced; /* messages that were handed to a sink, acknowledged or not */
     enum mem_fault fault;
-    int fault_in;         /* strikes when it has counted down to 0 */
+    int fault_in; /* strikes when it has counted down to 0 */
     const char *ledger_id;
     int64_t now_ms;
 };
@@ -69,13 +71,16 @@ struct mr_sink *mem_sink(struct mem_world *world);
 struct mr_store *mem_store(struct mem_world *world);
 
 /*
- * The script: messages are words. "KEY TEXT" joins KEY's rows: message value "TEXT:<column>", key <column>, row
- * (TEXT, <column>). "drop WHY" drops, "bad WHY" is rejected, "none" has no key. A row with the text "poison", or
- * "poison@<column>" for just that row, is refused by the store when it is copied.
+ * The script: messages are words. "KEY TEXT" joins KEY's rows: message value "TEXT:<column>", key
+ * <column>, row (TEXT, <column>). "drop WHY" drops, "bad WHY" is rejected, "none" has no key. A row
+ * with the text "poison", or "poison@<column>" for just that row, is refused by the store when it
+ * is copied.
  */
 struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_rows);
 
 /* A lookup with `n` rows "<key>-0000".. for each of the keys "a", "b", "c". */
 struct mr_lookup *mem_lookup(int n);
+/* The same rows for the keys of `keys`, to be swapped in. */
+struct mr_table *mem_table(const char *keys, int n);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * test_stream.c - the engine (pipeline, unit, delivery, claim, worker) over in-memory source, sink, store and script.
+ * test_stream.c - the engine (pipeline, unit, delivery, claim, worker) over in-memory source, sink,
+ * store and script.
  *
- * The real worker thread runs; faults strike at a named step. What must hold: rows exactly once, messages at least once
- * (at_least_once), dead letters once, positions at the end of the input.
+ * The real worker thread runs; faults strike at a named step. What must hold: rows exactly once,
+ * messages at least once (at_least_once), dead letters once, positions at the end of the input.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -80,7 +81,9 @@ static void bench_init(struct bench *bench, int rows_per_key)
         .pipeline = "test",
         .factory = {&bench->world, make_source, make_sink, make_store, make_script},
         .lookup = bench->lookup,
-        .delivery = {.group = "g", .dead_topic = -1, .flush_timeout_ms = 100,
+        .delivery = {.group = "g",
+                     .dead_topic = -1,
+                     .flush_timeout_ms = 100,
                      .claim_timeout_ms = 100},
         .linger_ms = 20,
         .unit_outputs = 50,
@@ -129,7 +132,25 @@ static void wait_ended(struct bench *bench)
     }
 }
 
-/* Every row of `key` for the message `text`: once in Postgres, at least (exactly, with `exact`) once in Kafka. */
+/* How many messages were dropped for `reason`, ever. */
+static double dropped(const char *reason)
+{
+    char labels[64];
+    snprintf(labels, sizeof labels, "pipeline=\"test\",reason=\"%s\"", reason);
+    return mr_metric_read(mr_metrics_get(MR_COUNTER, "millrace_dropped_total", "", labels));
+}
+
+static void wait_dropped(const char *reason, double until)
+{
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (dropped(reason) < until) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    }
+}
+
+/* Every row of `key` for the message `text`: once in Postgres, at least (exactly, with `exact`)
+ * once in Kafka. */
 static void assert_fan_out(struct mem_world *world, const char *text, char key, int rows,
                            bool exact)
 {
@@ -167,7 +188,11 @@ static void marks_survive_the_round_trip(void **state)
     assert_int_equal(mr_mark_read(&committed, "deadbeef", &unit), MR_MARK_OURS);
     assert_int_equal(unit, 42);
     assert_int_equal(mr_mark_read(&committed, "00000000", &unit), MR_MARK_FOREIGN);
-    const char *others[] = {"", "x", "mr1;l=deadbeef", "mr1;l=deadbeef;u=", "mr1;l=deadbeef;u=-1",
+    const char *others[] = {"",
+                            "x",
+                            "mr1;l=deadbeef",
+                            "mr1;l=deadbeef;u=",
+                            "mr1;l=deadbeef;u=-1",
                             "mr1;l=deadbeef;u=4x"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         snprintf(committed.metadata, sizeof committed.metadata, "%s", others[i]);
@@ -303,8 +328,8 @@ static void a_refused_row_buries_its_message_and_no_other(void **state)
     assert_int_equal(mem_count(&bench.world.out, "a-0000|poison:a-0000"), 0);
     assert_int_equal(bench.world.dead.n, 3);
     assert_int_equal(mem_count(&bench.world.dead, "script|bad broken|broken"), 1);
-    assert_int_equal(
-        mem_count(&bench.world.dead, "rejected|a poison|injected: a row is refused"), 1);
+    assert_int_equal(mem_count(&bench.world.dead, "rejected|a poison|injected: a row is refused"),
+                     1);
     assert_at_rest(&bench.world);
     bench_fini(&bench);
 }
@@ -364,24 +389,38 @@ static void traffic_that_is_only_dropped_costs_few_transactions(void **state)
 {
     (void)state;
     struct bench bench;
+    double before = dropped("expired");
     bench_init(&bench, 1);
     for (int i = 0; i < 5000; i++)
         mem_add(&bench.world, 0, "drop expired");
     mem_add(&bench.world, 0, NULL); /* a control record ends the log */
     bench_start(&bench);
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    struct mr_metric *dropped = mr_metrics_get(MR_COUNTER, "millrace_dropped_total", "",
-                                               "pipeline=\"test\",reason=\"expired\"");
-    double before = 0;
-    while (mr_metric_read(dropped) - before < 5000 && mr_clock_mono_ms() < deadline)
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    wait_dropped("expired", before + 5000);
     bench_stop(&bench);
     assert_true(bench.world.transactions < 20);
     assert_at_rest(&bench.world);
     bench_fini(&bench);
 }
 
-/* --- claim --------------------------------------------------------------------------------------- */
+static void a_new_table_is_seen_after_messages_that_found_nothing(void **state)
+{
+    (void)state;
+    struct bench bench;
+    double before = dropped("no_rows");
+    bench_init(&bench, 2);
+    mem_add(&bench.world, 0, "n early");
+    bench_start(&bench);
+    wait_dropped("no_rows", before + 1);
+    mr_lookup_swap(bench.lookup, mem_table("abcn", 2));
+    mem_add(&bench.world, 0, "n late");
+    wait_for(&bench.world.rows, "late|n-0001", 1);
+    bench_stop(&bench);
+    assert_int_equal(mem_count(&bench.world.rows, "early|n-0001"), 0);
+    bench_fini(&bench);
+}
+
+/* --- claim ---------------------------------------------------------------------------------------
+ */
 
 struct hand {
     struct mem_world *world;
@@ -421,6 +460,156 @@ static bool commit_one(struct hand *hand, int64_t offset, struct mr_error *err)
     return ok;
 }
 
+/* --- a store that misbehaves for longer than one step ----------------------------------------- */
+
+static struct {
+    const struct mr_store_ops *real;
+    size_t most_rows; /* of one transaction; more are refused as by a time-out */
+    int refused;      /* how often that was so */
+    int commits_left; /* then `stop` is set */
+    atomic_bool *stop;
+} odd;
+
+static bool odd_copy(struct mr_store *store, const struct mr_row_run *runs, size_t n,
+                     struct mr_error *err)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < n; i++)
+        rows += runs[i].n;
+    if (rows <= odd.most_rows)
+        return odd.real->copy(store, runs, n, err);
+    if (++odd.refused == 5 && odd.stop)
+        atomic_store(odd.stop, true);
+    return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE, "injected: %zu rows time out", rows);
+}
+
+static enum mr_decision odd_commit(struct mr_store *store, struct mr_error *err)
+{
+    enum mr_decision decision = odd.real->commit(store, err);
+    if (odd.commits_left && --odd.commits_left == 0)
+        atomic_store(odd.stop, true);
+    return decision;
+}
+
+static bool make_odd_store(void *arg, int index, struct mr_store **out, struct mr_error *err)
+{
+    static struct mr_store_ops ops;
+    (void)index;
+    (void)err;
+    *out = mem_store(arg);
+    odd.real = (*out)->ops;
+    ops = *odd.real;
+    ops.copy = odd_copy;
+    ops.commit = odd_commit;
+    (*out)->ops = &ops;
+    return true;
+}
+
+static void odd_init(struct bench *bench, int rows_per_key, size_t most_rows)
+{
+    bench_init(bench, rows_per_key);
+    bench->options.factory.store = make_odd_store;
+    memset(&odd, 0, sizeof odd);
+    odd.most_rows = most_rows;
+}
+
+static void a_stop_does_not_wait_for_the_end_of_a_fan_out(void **state)
+{
+    (void)state;
+    struct bench bench;
+    odd_init(&bench, 500, SIZE_MAX);
+    bench.options.unit_outputs = 50;
+    odd.commits_left = MEM_PARTS + 3; /* first positions, then chunks */
+    odd.stop = &bench.stop;
+    mem_add(&bench.world, 0, "a big");
+    bench_start(&bench);
+    wait_ended(&bench);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_int_equal(bench.world.rows.n, 150);
+    odd.stop = NULL;
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "big|a-0499", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_fan_out(&bench.world, "big", 'a', 500, true);
+    assert_int_equal(bench.world.rows.n, 500);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+static void a_unit_that_is_too_slow_goes_through_in_parts(void **state)
+{
+    (void)state;
+    struct bench bench;
+    odd_init(&bench, 100, 7);
+    mem_add(&bench.world, 0, "a big");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "big|a-0099", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_fan_out(&bench.world, "big", 'a', 100, true);
+    assert_int_equal(bench.world.rows.n, 100);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+static void what_fails_for_ever_is_tried_less_and_less(void **state)
+{
+    (void)state;
+    struct bench bench;
+    odd_init(&bench, 1, 0);
+    odd.stop = &bench.stop; /* at the fifth time */
+    mem_add(&bench.world, 0, "a never");
+    int64_t began_ms = mr_clock_mono_ms();
+    bench_start(&bench);
+    wait_ended(&bench);
+    /* Four waits, each at least half of 100, 200, 400, 800 ms; without growth they take 400 at
+     * most. */
+    assert_true(mr_clock_mono_ms() - began_ms >= 750);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_int_equal(bench.world.rows.n + bench.world.out.n, 0);
+    bench_fini(&bench);
+}
+
+static void many_messages_at_fault_do_not_send_the_others_as_often(void **state)
+{
+    (void)state;
+    enum { N = 256 };
+    struct bench bench;
+    bench_init(&bench, 1);
+    bench.options.unit_outputs = N;
+    bench.options.linger_ms = 10000;
+    for (int i = 0; i < N; i++) {
+        char text[32];
+        snprintf(text, sizeof text, i % 2 ? "a unsendable%d" : "a good%d", i);
+        mem_add(&bench.world, 0, text);
+    }
+    mem_add(&bench.world, 0, "a last");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "last|a-0000", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_int_equal(bench.world.rows.n, N / 2 + 1);
+    assert_int_equal(bench.world.out.n, N / 2 + 1);
+    assert_int_equal(bench.world.dead.n, N / 2);
+    assert_true(bench.world.produced <= N * 9); /* once each level of halving */
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+static void a_flood_of_bad_messages_is_kept_in_units_of_bounded_size(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 1);
+    bench.options.linger_ms = 10000;
+    for (int i = 0; i < 500; i++)
+        mem_add(&bench.world, 0, "bad broken");
+    bench_start(&bench);
+    wait_for(&bench.world.dead, "script|bad broken|broken", 500);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_true(bench.world.transactions >= 500 / 50);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
 static void an_earlier_owner_is_fenced(void **state)
 {
     (void)state;
@@ -446,7 +635,8 @@ static void an_earlier_owner_is_fenced(void **state)
     mem_world_fini(&world);
 }
 
-/* Claims partition 0 of a world that stands at unit 5, offset 3 of 10, after `change`; the sentence if it halts. */
+/* Claims partition 0 of a world that stands at unit 5, offset 3 of 10, after `change`; the sentence
+ * if it halts. */
 static bool claim_after(void (*change)(struct mem_world *), char msg[1024])
 {
     struct mem_world world;
@@ -642,6 +832,12 @@ int main(void)
         cmocka_unit_test(dead_letters_can_go_to_a_topic),
         cmocka_unit_test(an_oversized_message_is_buried_unread),
         cmocka_unit_test(traffic_that_is_only_dropped_costs_few_transactions),
+        cmocka_unit_test(a_new_table_is_seen_after_messages_that_found_nothing),
+        cmocka_unit_test(a_stop_does_not_wait_for_the_end_of_a_fan_out),
+        cmocka_unit_test(a_unit_that_is_too_slow_goes_through_in_parts),
+        cmocka_unit_test(what_fails_for_ever_is_tried_less_and_less),
+        cmocka_unit_test(many_messages_at_fault_do_not_send_the_others_as_often),
+        cmocka_unit_test(a_flood_of_bad_messages_is_kept_in_units_of_bounded_size),
         cmocka_unit_test(an_earlier_owner_is_fenced),
         cmocka_unit_test(claim_goes_on_or_halts_with_a_cure),
         cmocka_unit_test(a_new_group_starts_where_it_is_told),
