@@ -217,3 +217,26 @@ void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *for
     gate->suppressed = 0;
     emit(level, msg);
 }
+
+void mr_log_trouble(struct mr_log_trouble *trouble, enum mr_level level, const char *format, ...)
+{
+    enum { PERIOD_MS = 30000 };
+    char msg[1200];
+    va_list ap;
+    va_start(ap, format);
+    int n = vsnprintf(msg, sizeof msg, format, ap);
+    va_end(ap);
+    int64_t now_ms = mr_clock_mono_ms();
+    if (now_ms < trouble->next_ms && strncmp(trouble->last, msg, sizeof trouble->last - 1) == 0) {
+        trouble->suppressed++;
+        mr_log(MR_DEBUG, "%s", msg);
+        return;
+    }
+    snprintf(trouble->last, sizeof trouble->last, "%.*s", (int)sizeof trouble->last - 1, msg);
+    if (trouble->suppressed && n >= 0 && (size_t)n < sizeof msg)
+        snprintf(msg + n, sizeof msg - (size_t)n, " (%llu attempts since the line before)",
+                 (unsigned long long)trouble->suppressed + 1);
+    trouble->next_ms = now_ms + PERIOD_MS;
+    trouble->suppressed = 0;
+    mr_log(level, "%s", msg);
+}

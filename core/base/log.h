@@ -3,7 +3,8 @@
  *
  * Control characters are escaped, so that input cannot forge lines. Set up once by main before
  * threads start; then any thread. A line is one write(2). Repeated floods are the caller's
- * business: use mr_log_every for what can happen once a message.
+ * business: use mr_log_every for what can happen once a message,
+ * mr_log_trouble for what each attempt meets again.
  */
 #ifndef MR_BASE_LOG_H
 #define MR_BASE_LOG_H
@@ -34,6 +35,19 @@ struct mr_log_gate {
     uint64_t suppressed;
 };
 void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *format, ...)
+    MR_PRINTF(3, 4);
+
+/*
+ * A gate for trouble that each new attempt meets again: a line when it is new or reads differently,
+ * then one each 30 s that says how many were left out. The attempts between are logged as debug.
+ * One a thread; zero it when the trouble is over.
+ */
+struct mr_log_trouble {
+    int64_t next_ms;
+    uint64_t suppressed;
+    char last[400];
+};
+void mr_log_trouble(struct mr_log_trouble *trouble, enum mr_level level, const char *format, ...)
     MR_PRINTF(3, 4);
 
 /*

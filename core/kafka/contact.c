@@ -40,6 +40,14 @@ static bool is_refusal(rd_kafka_resp_err_t code, const char *reason)
            (code == RD_KAFKA_RESP_ERR__SSL && strstr(reason, "certificate"));
 }
 
+/* Without librdkafka's own statistics: "... (after 3ms in state CONNECT, 1 identical error(s)
+ * suppressed)". */
+static void put_reason(char *out, size_t size, const char *reason)
+{
+    const char *end = strstr(reason, " (after ");
+    snprintf(out, size, "%.*s", end ? (int)(end - reason) : (int)strlen(reason), reason);
+}
+
 void mr_kafka_contact_error(struct mr_kafka_contact *contact, rd_kafka_resp_err_t code,
                             const char *reason)
 {
@@ -59,12 +67,12 @@ void mr_kafka_contact_error(struct mr_kafka_contact *contact, rd_kafka_resp_err_
     }
     if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
         contact->last_code = code;
-        snprintf(contact->last, sizeof contact->last, "%s", reason);
+        put_reason(contact->last, sizeof contact->last, reason);
     }
     if (!report || (contact->pending && code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN))
         return;
     contact->pending = code;
-    snprintf(contact->pending_text, sizeof contact->pending_text, "%s", reason);
+    put_reason(contact->pending_text, sizeof contact->pending_text, reason);
 }
 
 bool mr_kafka_contact_take(struct mr_kafka_contact *contact, struct mr_error *err)
@@ -164,21 +172,35 @@ bool mr_kafka_contact_fail(const struct mr_kafka_contact *contact, rd_kafka_resp
     }
 }
 
+/*
+ * What the contact tells in a sentence of its own, or what passes by itself: the connection to a
+ * bootstrap server; the producer's number, asked for while the broker still starts; and what
+ * brokers older than 0.11 (and the mock) make it say at every request for metadata.
+ */
+static bool is_said_elsewhere(const char *facility, const char *text)
+{
+    return (strcmp(facility, "FAIL") == 0 && strstr(text, "/bootstrap: ")) ||
+           (strcmp(facility, "GETPID") == 0 && strstr(text, "retrying")) ||
+           strcmp(facility, "AUTOCREATE") == 0;
+}
+
 void mr_kafka_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
     /* Syslog's levels. librdkafka calls errors what passes by itself, such as a broker that is
-     * away. */
-    static _Thread_local struct mr_log_gate gate;
+     * away; it says so at every attempt. A thread serves one broker. */
+    static _Thread_local struct mr_log_trouble trouble;
     enum mr_level ours = level <= 2   ? MR_ERROR
                          : level <= 4 ? MR_WARN
                          : level <= 6 ? MR_INFO
                                       : MR_DEBUG;
-    /* About brokers older than 0.11 (and the mock): said at every request for metadata. */
-    if (strcmp(facility, "AUTOCREATE") == 0)
+    if (is_said_elsewhere(facility, text))
         ours = MR_DEBUG;
     const char *client = rk ? rd_kafka_name(rk) : "";
-    if (ours == MR_DEBUG) /* asked for: all of it */
+    if (ours == MR_DEBUG) { /* asked for: all of it */
         mr_log(ours, "librdkafka %s: %s: %s", client, facility, text);
-    else if (mr_log_enabled(ours))
-        mr_log_every(&gate, ours, "librdkafka %s: %s: %s", client, facility, text);
+    } else if (mr_log_enabled(ours)) {
+        char reason[900];
+        put_reason(reason, sizeof reason, text);
+        mr_log_trouble(&trouble, ours, "librdkafka %s: %s: %s", client, facility, reason);
+    }
 }

@@ -217,18 +217,22 @@ out:
     return ok;
 }
 
-/* "... (cost=0.00..1.10 rows=10 width=64)": a guess for the progress bar, 0 if there is none. */
-static void estimate(struct reader *r)
+/* "... (cost=0.00..1.10 rows=10 width=64)": a guess for the progress bar, 0 if there is none. What
+ * is refused here (no right to the table) would be refused below, and has aborted the transaction.
+ */
+static bool estimate(struct reader *r, struct mr_error *err)
 {
     struct mr_buf sql = {0};
     mr_buf_printf(&sql, "EXPLAIN %s", mr_buf_cstr(&r->select));
     PGresult *res = mr_pg_query(&r->pg, mr_buf_cstr(&sql), NULL);
-    if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res)) {
+    bool ok = expect(r, res, PGRES_TUPLES_OK, "reading the lookup", err);
+    if (ok && PQntuples(res)) {
         const char *rows = strstr(PQgetvalue(res, 0, 0), " rows=");
         r->estimated = rows ? strtoull(rows + 6, NULL, 10) : 0;
     }
     PQclear(res);
     mr_buf_fini(&sql);
+    return ok;
 }
 
 /* --- the rows --- */
@@ -328,10 +332,9 @@ bool mr_postgres_lookup_load(const struct mr_postgres_lookup_options *options,
 {
     struct reader r;
     struct mr_table_builder *builder = NULL;
-    bool ok = reader_open(&r, options, err);
+    bool ok = reader_open(&r, options, err) && estimate(&r, err);
     if (!ok)
         goto out;
-    estimate(&r);
     builder = mr_table_builder_new(&r.described->schema, options->distinct, options->max_bytes);
     ok = copy_out(&r, builder, err);
     if (!ok)
@@ -342,7 +345,7 @@ bool mr_postgres_lookup_load(const struct mr_postgres_lookup_options *options,
 out:
     mr_table_builder_free(builder);
     reader_close(&r);
-    return ok || mr_error_context(err, "lookup \"%s\"", options->name);
+    return ok;
 }
 
 bool mr_postgres_lookup_schema(const struct mr_postgres_lookup_options *options,
@@ -355,5 +358,5 @@ bool mr_postgres_lookup_schema(const struct mr_postgres_lookup_options *options,
         r.described = NULL;
     }
     reader_close(&r);
-    return ok || mr_error_context(err, "lookup \"%s\"", options->name);
+    return ok;
 }

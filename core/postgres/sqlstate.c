@@ -157,6 +157,21 @@ static void find_sqlstate(const char *message, char state[6])
     }
 }
 
+/* A server that is just going down, not one that cannot be trusted. */
+static bool is_broken_off(const char *text)
+{
+    return strstr(text, "SSL SYSCALL") || strstr(text, "closed unexpectedly");
+}
+
+/* A setting that no server can cure. A host name without an address is none of these: the name
+ * server may be what is away ("Name or service not known"). */
+static bool is_misnamed(const char *text)
+{
+    return !strstr(text, "could not translate host name") &&
+           (strstr(text, "invalid ") || strstr(text, "service file") ||
+            strstr(text, "definition of service"));
+}
+
 bool mr_pg_connect_error(struct mr_pg *pg, bool verify_added, struct mr_error *err)
 {
     const char *message = PQerrorMessage(pg->conn);
@@ -170,7 +185,7 @@ bool mr_pg_connect_error(struct mr_pg *pg, bool verify_added, struct mr_error *e
         snprintf(cut, sizeof cut, "%.*s", (int)(location - message), message);
         mr_pg_one_line(text, sizeof text, cut);
     }
-    bool certificate = strstr(text, "certificate") || strstr(text, "SSL");
+    bool certificate = (strstr(text, "certificate") || strstr(text, "SSL")) && !is_broken_off(text);
     const char *cure =
         verify_added && certificate
             ? "; Millrace asks for sslmode=verify-full when the host is not this machine: name the "
@@ -184,7 +199,7 @@ bool mr_pg_connect_error(struct mr_pg *pg, bool verify_added, struct mr_error *e
         return false;
     if (*state)
         classify(pg, state, MR_PG_OURS, err);
-    else if (certificate || strstr(text, "invalid ") || strstr(text, "service"))
+    else if (certificate || is_misnamed(text))
         /* libpq refused before any server could: settings, certificates. */
         err->action = pg->connected_once ? MR_RETRY : MR_STOP, err->code = MR_EXIT_CONFIG;
     return false;

@@ -7,6 +7,7 @@
  */
 #include "stream/delivery.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "stream/mark.h"
 
@@ -22,6 +23,8 @@ void mr_delivery_init(struct mr_delivery *delivery, const char *pipeline,
     const char *labels = mr_buf_cstr(&delivery->labels);
     delivery->counters = (struct mr_delivery_counters){
         .units = mr_metrics_get(MR_COUNTER, "millrace_units_total", "Units decided.", labels),
+        .decided_at = mr_metrics_get(MR_GAUGE, "millrace_last_unit_timestamp_seconds",
+                                     "When the last unit was decided, 0 if none was.", labels),
         .outputs = mr_metrics_get(MR_COUNTER, "millrace_outputs_total",
                                   "Messages delivered to Kafka by decided units.", labels),
         .rows = mr_metrics_get(MR_COUNTER, "millrace_rows_total",
@@ -291,6 +294,7 @@ static bool settle(struct mr_delivery *delivery, const struct range *range, stru
             }
         }
     mr_metric_add(delivery->counters.units, 1);
+    mr_metric_set(delivery->counters.decided_at, (double)mr_clock_wall_ms() / 1000);
     mr_metric_add(delivery->counters.outputs, (double)range->n_frames);
     mr_metric_add(delivery->counters.rows, (double)range->n_rows);
     for (size_t s = 0; s < range->n_steps; s++) {

@@ -35,7 +35,7 @@ struct mr_delivery_options {
 };
 
 struct mr_delivery_counters {
-    struct mr_metric *units, *outputs, *rows, *claims, *marks_again;
+    struct mr_metric *units, *decided_at, *outputs, *rows, *claims, *marks_again;
 };
 
 struct mr_delivery {

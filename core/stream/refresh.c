@@ -68,6 +68,7 @@ static void run(void *arg)
 {
     struct mr_refresh *refresh = arg;
     unsigned failures = 0;
+    struct mr_log_trouble trouble = {0};
     mr_log_thread_name(refresh->options.name);
     while (!stopping(refresh)) {
         struct mr_error err;
@@ -76,6 +77,7 @@ static void run(void *arg)
         if (refresh->options.load(refresh->options.arg, refresh->stop, &table, &err)) {
             publish(refresh, table, mr_clock_mono_ms() - began_ms);
             failures = 0;
+            trouble = (struct mr_log_trouble){0};
             sleep_ms(refresh, refresh->options.interval_ms);
             continue;
         }
@@ -88,10 +90,11 @@ static void run(void *arg)
                  (int)sizeof refresh->status.problem - 1, err.msg);
         refresh->status.exit_code = fatal ? err.code : 0;
         pthread_mutex_unlock(&refresh->lock);
-        mr_log(fatal ? MR_ERROR : MR_WARN, "lookup %s: %s%s", refresh->options.name, err.msg,
-               fatal                    ? ""
-               : refresh->status.loaded ? "; the old rows stay in use, trying again"
-                                        : "; trying again");
+        mr_log_trouble(&trouble, fatal ? MR_ERROR : MR_WARN, "lookup %s: %s%s",
+                       refresh->options.name, err.msg,
+                       fatal                    ? ""
+                       : refresh->status.loaded ? "; the old rows stay in use, trying again"
+                                                : "; trying again");
         if (fatal)
             break;
         sleep_ms(refresh, mr_clock_backoff_ms(failures++, BACKOFF_MAX_MS));
@@ -120,7 +123,8 @@ struct mr_refresh *mr_refresh_start(const struct mr_refresh_options *options,
     refresh->lookup = lookup;
     refresh->stop = stop;
     pthread_mutex_init(&refresh->lock, NULL);
-    refresh->rows = metric(name, MR_GAUGE, "millrace_lookup_rows", "Distinct rows held.");
+    refresh->rows = metric(name, MR_GAUGE, "millrace_lookup_rows",
+                           "Rows held; equal rows count once unless distinct = false.");
     refresh->keys = metric(name, MR_GAUGE, "millrace_lookup_keys", "Distinct keys held.");
     refresh->bytes = metric(name, MR_GAUGE, "millrace_lookup_bytes", "Memory of the table.");
     refresh->loads = metric(name, MR_COUNTER, "millrace_lookup_loads_total", "Loads finished.");

@@ -62,6 +62,7 @@ struct mr_worker {
     int exit_code;
     bool done;
     struct mr_log_gate reject_gate;
+    struct mr_log_trouble trouble; /* from the first failure until a unit is decided */
     struct mr_metric *messages, *dead, *recoveries, *stale;
 };
 
@@ -134,15 +135,29 @@ static struct mr_metric *labelled(struct mr_worker *worker, const char *name, co
 static void count_drop(struct mr_worker *worker, const char *reason)
 {
     mr_metric_add(labelled(worker, "millrace_dropped_total", "Messages dropped, by reason.",
-                           "reason", reason ? reason : "filtered"),
+                           "reason", reason ? reason : "filter"),
                   1);
+}
+
+static struct mr_metric *dead_metric(struct mr_worker *worker, const char *class_)
+{
+    return labelled(worker, "millrace_dead_letters_total",
+                    "Messages that became dead letters, by class.", "class", class_);
 }
 
 static void count_dead(struct mr_worker *worker, const char *class_)
 {
-    mr_metric_add(labelled(worker, "millrace_dead_letters_total",
-                           "Messages that became dead letters, by class.", "class", class_),
-                  1);
+    mr_metric_add(dead_metric(worker, class_), 1);
+}
+
+/* At 0 from the start: a counter that appears with its first increment hides it from rate(). */
+static void show_classes(struct mr_worker *worker)
+{
+    static const char *const classes[] = {"decode",    "utf8",           "schema",
+                                          "script",    "script_timeout", "script_memory",
+                                          "too_large", "rejected"};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        dead_metric(worker, classes[i]);
 }
 
 /* --- partitions --------------------------------------------------------------------------------
@@ -237,7 +252,7 @@ static void recover_all(struct mr_worker *worker, const struct mr_error *cause)
     worker->claim_at_ms = mr_clock_mono_ms() + backoff_ms;
     mr_metric_add(worker->recoveries, 1);
     set_status(worker, false, cause->msg);
-    mr_log(MR_WARN, "%s; trying again in %d ms", cause->msg, backoff_ms);
+    mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", cause->msg);
 }
 
 /* --- opening -----------------------------------------------------------------------------------
@@ -309,6 +324,7 @@ static bool open_all(struct mr_worker *worker)
     while (!stopping(worker)) {
         if (open_parts(worker, &err)) {
             worker->failures = 0;
+            worker->trouble = (struct mr_log_trouble){0};
             return true;
         }
         if (err.action == MR_STOP) {
@@ -318,9 +334,12 @@ static bool open_all(struct mr_worker *worker)
         set_status(worker, false, err.msg);
         bool waiting_for_lookup =
             worker->options.lookup && strncmp(err.msg, "waiting for the lookup", 22) == 0;
-        mr_log(waiting_for_lookup ? MR_DEBUG : MR_WARN, "%s; trying again", err.msg);
-        if (waiting_for_lookup) /* not a failure: a long load is followed at once */
+        if (waiting_for_lookup) { /* not a failure: a long load is followed at once */
+            mr_log(MR_DEBUG, "%s", err.msg);
             worker->failures = 0;
+        } else {
+            mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", err.msg);
+        }
         wait_backoff(worker);
     }
     return false;
@@ -357,10 +376,12 @@ static bool commit_unit(struct mr_worker *worker)
             count_dead(worker, worker->unit.segments[i].class_);
     reset_unit(worker);
     size_unit(worker, n_outputs, ok);
-    if (!ok)
+    if (!ok) {
         recover_all(worker, &err);
-    else
+    } else {
         worker->failures = 0;
+        worker->trouble = (struct mr_log_trouble){0};
+    }
     return ok;
 }
 
@@ -398,7 +419,7 @@ static void claim_due(struct mr_worker *worker)
         }
         if (worker->store)
             worker->store->ops->rollback(worker->store);
-        mr_log(MR_WARN, "%s; trying again", err.msg);
+        mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", err.msg);
         if (worker->store && !worker->store->ops->connect(worker->store, &err)) {
             recover_all(worker, &err);
             return;
@@ -708,6 +729,7 @@ struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomi
         .unit_bytes = options->unit_bytes,
         .max_message_bytes = options->max_message_bytes,
     };
+    show_classes(worker);
     worker->messages =
         labelled(worker, "millrace_messages_total", "Messages taken from the source.", NULL, NULL);
     worker->recoveries =

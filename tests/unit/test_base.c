@@ -211,6 +211,28 @@ static void log_gate_counts_what_it_holds_back(void **state)
     mr_log_hook(NULL, NULL);
 }
 
+static void trouble_is_told_once_until_it_changes(void **state)
+{
+    (void)state;
+    mr_log_hook(capture, NULL);
+    mr_log_init(MR_INFO, MR_LOG_JSON);
+    struct mr_log_trouble trouble = {0};
+    for (int i = 0; i < 5; i++) {
+        captured[0] = '\0';
+        mr_log_trouble(&trouble, MR_WARN, "%s is away", "it");
+        assert_int_equal(captured[0] != '\0', i == 0);
+    }
+    mr_log_trouble(&trouble, MR_WARN, "%s refuses", "it");
+    assert_non_null(strstr(captured, "it refuses"));
+    captured[0] = '\0';
+    mr_log_trouble(&trouble, MR_WARN, "%s refuses", "it");
+    assert_string_equal(captured, "");
+    trouble.next_ms = 0;
+    mr_log_trouble(&trouble, MR_WARN, "%s refuses", "it");
+    assert_non_null(strstr(captured, "it refuses (2 attempts since the line before)"));
+    mr_log_hook(NULL, NULL);
+}
+
 static void backoff_stays_in_its_range(void **state)
 {
     (void)state;
@@ -238,6 +260,7 @@ int main(void)
         cmocka_unit_test(metrics_bound_the_label_sets),
         cmocka_unit_test(log_lines_cannot_be_forged),
         cmocka_unit_test(log_gate_counts_what_it_holds_back),
+        cmocka_unit_test(trouble_is_told_once_until_it_changes),
         cmocka_unit_test(backoff_stays_in_its_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

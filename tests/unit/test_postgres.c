@@ -310,6 +310,12 @@ static void a_refused_login_names_the_principal_and_no_password(void **state)
     assert_int_equal(err.code, MR_EXIT_UNREACHABLE);
     assert_null(strstr(err.msg, "geheim"));
     store->ops->close(store);
+    /* "Name or service not known": it may be the name server that is away. */
+    options.dsn = "host=nowhere.invalid dbname=x";
+    assert_true(mr_postgres_store_open(&options, &store, &err));
+    assert_false(store->ops->connect(store, &err));
+    assert_int_equal(err.action, MR_RETRY);
+    store->ops->close(store);
     free(password);
 }
 
