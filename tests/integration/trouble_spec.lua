@@ -110,8 +110,8 @@ describe("trouble", function()
     assert.equal(65, again:wait_end(40), again:tail())
     local texts = complaints(again)
     assert.equal(1, #texts, again:log())
-    assert.truthy(texts[1]:find(s.topic_in .. "/0 of group " .. s.id .. ": messages 1 to 1 were deleted by retention", 1,
-      true), texts[1])
+    local says = s.topic_in .. "/0 of group " .. s.id .. ": messages 1 to 1 were deleted by retention"
+    assert.truthy(texts[1]:find(says, 1, true), texts[1])
     s:sql(texts[1]:match "in psql: (update .*)$")
     s:start()
     s:wait_rows(16)
