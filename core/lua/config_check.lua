@@ -67,10 +67,11 @@ end
 function walker:ask_room(ask, node, at, path)
   local why = ask(node.value)
   if not why then return end
-  -- What could not be read may hold a password anywhere.
+  -- What could not be read may hold a password anywhere; the room leaves it out, and here it is seen to.
   if node.secret then
     self.errors:hide(node.value)
-    why = "the text cannot be read (not shown: it holds a secret)"
+    why = why:find(node.value, 1, true) and "the text cannot be read (not shown: it holds a secret)"
+      or why:gsub('".*"', '"***"')
   end
   local prefix = path .. " = "
   if why:sub(1, #prefix) == prefix then why = why:sub(#prefix + 1) end

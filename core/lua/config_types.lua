@@ -66,12 +66,14 @@ local DURATION = { ms = 1, s = 1000, m = 60 * 1000, h = 3600 * 1000, d = 86400 *
 local SIZE = { B = 1, KB = 1 << 10, MB = 1 << 20, GB = 1 << 30, TB = 1 << 40,
                KiB = 1 << 10, MiB = 1 << 20, GiB = 1 << 30, TiB = 1 << 40 }
 
-local function unit_reader(units, example)
+--- `usual`: the unit that is proposed where the option's default does not tell a better one.
+local function unit_reader(units, usual)
   return function(value, option)
     if type(value) ~= "string" then
       local plain = math.type(value) == "integer"
       local _, sentence = wrong(value, option)
-      return nil, plain and sentence .. ("; write the unit: %q"):format(value .. example) or sentence
+      local unit = type(option.default) == "string" and option.default:match("%a+$") or usual
+      return nil, plain and sentence .. ("; write the unit: %q"):format(value .. unit) or sentence
     end
     local n = with_unit(value, units)
     if not n then return wrong(value, option) end
@@ -79,8 +81,8 @@ local function unit_reader(units, example)
   end
 end
 
-types.duration = unit_reader(DURATION, "ms")
-types.size = unit_reader(SIZE, "KB")
+types.duration = unit_reader(DURATION, "s")
+types.size = unit_reader(SIZE, "MB")
 
 function types.string(value, option)
   if type(value) ~= "string" then return wrong(value, option) end

@@ -84,8 +84,12 @@ static int l_undefined(lua_State *L)
 
 static int l_undefined_os(lua_State *L)
 {
-    return luaL_error(L, "os.%s is not there: of os there are only os.time and os.date",
-                      luaL_tolstring(L, 2, NULL));
+    const char *name = luaL_tolstring(L, 2, NULL);
+    if (strcmp(name, "getenv") == 0)
+        return luaL_error(L,
+                          "os.getenv is not there: write env(\"NAME\") in the configuration, and "
+                          "hand it to scripts in `vars`");
+    return luaL_error(L, "os.%s is not there: of os there are only os.time and os.date", name);
 }
 
 static int l_assign(lua_State *L)

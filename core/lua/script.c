@@ -61,6 +61,13 @@ static void run_filter(lua_State *L, struct mr_script_state *state, int msg)
         reject(state);
         return;
     }
+    if (lua_type(L, msg + 1) == LUA_TSTRING) { /* the reason, and `false` forgotten */
+        mr_error_reject(state->err, "script",
+                        "filter returned a string; return true to keep the message, or false and "
+                        "the reason");
+        reject(state);
+        return;
+    }
     if (lua_toboolean(L, msg + 1))
         return;
     const char *reason = "filter";

@@ -364,9 +364,11 @@ bool mr_template_row(lua_State *L, int row, struct mr_templates *templates,
     struct mr_column_set set;
     int top = lua_gettop(L);
     if (!lua_istable(L, row))
-        return mr_error_reject(err, "script",
-                               "row returned a %s; expected a table of columns by name",
-                               luaL_typename(L, row));
+        return mr_error_reject(
+            err, "script", "row returned %s; expected a table of columns by name",
+            lua_isnoneornil(L, row)       ? "nothing"
+            : lua_islightuserdata(L, row) ? "null"
+                                          : lua_pushfstring(L, "a %s", luaL_typename(L, row)));
     set.n = 0;
     mr_assert(rows->n <= MR_ROW_COLUMNS_MAX);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &columns_key);

@@ -8,10 +8,33 @@
  * tests/unit/test_postgres_rows.c.
  */
 #include "postgres/pg.h"
+#include "base/text.h"
 #include "postgres/postgres.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+/* The libpq setting that is nearest to what `why` says is none. */
+static void put_nearest(struct mr_buf *out, const char *why)
+{
+    enum { MAX = 96 };
+    const char *at = strstr(why, "invalid connection option \"");
+    at = at ? at : strstr(why, "invalid URI query parameter: \"");
+    if (!at)
+        return;
+    char name[40];
+    at = strchr(at, '"') + 1;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(at, "\""), at);
+    const char *names[MAX];
+    size_t n = 0;
+    PQconninfoOption *all = PQconndefaults();
+    for (const PQconninfoOption *one = all; one && one->keyword && n < MAX; one++)
+        names[n++] = one->keyword;
+    const char *near = mr_text_nearest(name, names, n);
+    if (near)
+        mr_buf_printf(out, "; did you mean %s?", near);
+    PQconninfoFree(all);
+}
 
 /* libpq quotes what it did not understand, and that may be the password or the whole URI. */
 static bool refuse(const char *dsn, const char *why, struct mr_error *err)
@@ -19,13 +42,19 @@ static bool refuse(const char *dsn, const char *why, struct mr_error *err)
     bool secret = strcasestr(dsn, "pass") || strchr(dsn, '@') || strchr(dsn, '\'');
     char text[256];
     mr_pg_one_line(text, sizeof text, why ? why : "out of memory");
-    if (secret && strchr(text, '"'))
-        snprintf(text, sizeof text,
-                 "it is malformed (not shown here, since it may hold a password)");
-    return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                        "the dsn is not a libpq connection string (host=... dbname=... or "
-                        "postgresql://host/db): %s",
-                        text);
+    const char *first = strchr(text, '"'), *last = strrchr(text, '"');
+    struct mr_buf said = {0};
+    if (secret && first)
+        mr_buf_printf(&said, "%.*s\"***%s", (int)(first - text), text, last > first ? last : "\"");
+    else
+        mr_buf_put_text(&said, text);
+    put_nearest(&said, text);
+    mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
+                 "the dsn is not a libpq connection string (host=... dbname=... or "
+                 "postgresql://host/db): %s",
+                 mr_buf_cstr(&said));
+    mr_buf_fini(&said);
+    return false;
 }
 
 bool mr_postgres_dsn_check(const char *dsn, struct mr_error *err)

@@ -137,16 +137,18 @@ static bool mark_again(struct mr_delivery *delivery, struct mr_part *part, struc
 static bool check_input(struct mr_delivery *delivery, const struct mr_part *part, int64_t low,
                         int64_t high, struct mr_error *err)
 {
-    char name[256], what[300];
+    char name[256], what[300], cure[700];
     name_of(delivery, part, name);
     if (part->position < low) {
         snprintf(what, sizeof what,
                  "messages %" PRId64 " to %" PRId64
                  " were deleted by retention before they were read",
                  part->position, low - 1);
-        return halt(err, name, what,
-                    "To accept the loss: update millrace_ledger set next_offset = (the first "
-                    "offset that exists) for this grp, topic, part, then start again");
+        snprintf(cure, sizeof cure,
+                 "To accept the loss, start again after this in psql: update millrace_ledger set "
+                 "next_offset = %" PRId64 " where grp = '%s' and topic = '%s' and part = %" PRId32,
+                 low, delivery->options.group, part->at.topic, part->at.partition);
+        return halt(err, name, what, cure);
     }
     if (part->position > high) {
         snprintf(what, sizeof what,

@@ -220,7 +220,7 @@ config.lua:4:33: error: pipelines.p.workers: 65 is out of range: expected 1 to 6
       |                                 ^~
 ]] },
   { "a duration without a unit", with "drain_timeout = 10,", [[
-config.lua:4:39: error: pipelines.p.drain_timeout: expected a duration such as "500ms", "60s", "5m" or "1h", got the number 10; write the unit: "10ms"
+config.lua:4:39: error: pipelines.p.drain_timeout: expected a duration such as "500ms", "60s", "5m" or "1h", got the number 10; write the unit: "10s"
     4 |     script = "s.lua", drain_timeout = 10,
       |                                       ^~
 ]] },
@@ -235,7 +235,7 @@ config.lua:4:39: error: pipelines.p.drain_timeout: out of range: expected 100ms 
       |                                       ^~~~
 ]] },
   { "a size without a unit", with "max_message = 5,", [[
-config.lua:4:37: error: pipelines.p.max_message: expected a size such as "512KB", "64MB" or "1GB", got the number 5; write the unit: "5KB"
+config.lua:4:37: error: pipelines.p.max_message: expected a size such as "512KB", "64MB" or "1GB", got the number 5; write the unit: "5MB"
     4 |     script = "s.lua", max_message = 5,
       |                                     ^
 ]] },
@@ -764,6 +764,16 @@ config.lua:1:26: error: log.level: expected one of "debug", "info", "warn", "err
       end
       local _, out, err = millrace("check", text, { "--json" })
       assert.is_nil((out .. err):find("sesame", 1, true), out .. err)
+    end
+  end)
+
+  it("does not keep the mistake a secret", function()
+    for dsn, near in pairs {
+      ["postgresql://u:sesame42@h/d?sslmod=disable"] = "sslmode", ["host=h password=sesame42 dbnme=x"] = "dbname",
+    } do
+      local text = errors_of(replace(LEAST, "dbname=x", dsn))
+      assert.truthy(text:find('"***"; did you mean ' .. near .. "?", 1, true), text)
+      assert.is_nil(text:find("sesame", 1, true), text)
     end
   end)
 

@@ -157,6 +157,7 @@ describe("the calls", function()
         if msg.how == "nil" then return nil end
         if msg.how == "number" then return false, 3 end
         if msg.how == "nothing" then return end
+        if msg.how == "text" then return "expired" end
         return false, msg.how
       end
       function s.map(msg) return msg end
@@ -168,6 +169,8 @@ describe("the calls", function()
     assert.matches("the reason is a number", how("number").error)
     assert.equal("script", how("nothing").class)
     assert.matches("filter returned nothing", how("nothing").error)
+    assert.equal("script", how("text").class)
+    assert.matches("filter returned a string; return true", how("text").error)
     assert.equal(63, #how(("x"):rep(200)).reason)
   end)
 

@@ -190,10 +190,10 @@ describe("a row", function()
   end)
 
   it("is a table", function()
-    for returned, kind in pairs { ["5"] = "number", [""] = "nil", ["null"] = "userdata" } do
+    for returned, kind in pairs { ["5"] = "a number", [""] = "nothing", ["null"] = "null" } do
       local got = rowed("return " .. returned)
       assert.equal("script", got.class)
-      assert.equal("row returned a " .. kind .. "; expected a table of columns by name", got.error)
+      assert.equal("row returned " .. kind .. "; expected a table of columns by name", got.error)
     end
   end)
 
