@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "stream/pipeline.h"
+#include "stream/tally.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -28,6 +29,7 @@ enum {
     PULSE_AWAY_MS = 1000,      /* and this often while the source is away */
     PIN_RECORDS = 1000,        /* dropped in a row on one table of the lookup */
     BACKOFF_MAX_MS = 10000,
+    SERVE_AFTER = 4,   /* chunks of a fan-out the group is served between the others */
     CALM_MS = 60000,   /* after which a failure counts as the first again */
     STEP_NS = 20000000 /* of a wait that a stop can end */
 };
@@ -63,7 +65,7 @@ struct mr_worker {
     bool done;
     struct mr_log_gate reject_gate;
     struct mr_log_trouble trouble; /* from the first failure until a unit is decided */
-    struct mr_metric *messages, *dead, *recoveries, *stale;
+    struct mr_tally tally;
 };
 
 /* --- status and errors ------------------------------------------------------------------------ */
@@ -115,49 +117,6 @@ static void wait_backoff(struct mr_worker *worker)
     int64_t until = mr_clock_mono_ms() + next_backoff_ms(worker);
     while (!stopping(worker) && mr_clock_mono_ms() < until)
         nanosleep(&(struct timespec){.tv_nsec = STEP_NS}, NULL);
-}
-
-/* --- labels ------------------------------------------------------------------------------------
- */
-
-static struct mr_metric *labelled(struct mr_worker *worker, const char *name, const char *help,
-                                  const char *label, const char *value)
-{
-    struct mr_buf labels = {0};
-    mr_metrics_label(&labels, "pipeline", worker->options.pipeline);
-    if (label)
-        mr_metrics_label(&labels, label, value);
-    struct mr_metric *metric = mr_metrics_get(MR_COUNTER, name, help, mr_buf_cstr(&labels));
-    mr_buf_fini(&labels);
-    return metric;
-}
-
-static void count_drop(struct mr_worker *worker, const char *reason)
-{
-    mr_metric_add(labelled(worker, "millrace_dropped_total", "Messages dropped, by reason.",
-                           "reason", reason ? reason : "filter"),
-                  1);
-}
-
-static struct mr_metric *dead_metric(struct mr_worker *worker, const char *class_)
-{
-    return labelled(worker, "millrace_dead_letters_total",
-                    "Messages that became dead letters, by class.", "class", class_);
-}
-
-static void count_dead(struct mr_worker *worker, const char *class_)
-{
-    mr_metric_add(dead_metric(worker, class_), 1);
-}
-
-/* At 0 from the start: a counter that appears with its first increment hides it from rate(). */
-static void show_classes(struct mr_worker *worker)
-{
-    static const char *const classes[] = {"decode",    "utf8",           "schema",
-                                          "script",    "script_timeout", "script_memory",
-                                          "too_large", "rejected"};
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        dead_metric(worker, classes[i]);
 }
 
 /* --- partitions --------------------------------------------------------------------------------
@@ -252,7 +211,7 @@ static void recover_all(struct mr_worker *worker, const struct mr_error *cause)
     int backoff_ms = next_backoff_ms(worker);
     worker->claims_due = worker->n_parts > 0;
     worker->claim_at_ms = mr_clock_mono_ms() + backoff_ms;
-    mr_metric_add(worker->recoveries, 1);
+    mr_metric_add(worker->tally.recoveries, 1);
     set_status(worker, false, cause->msg);
     mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", cause->msg);
 }
@@ -375,7 +334,7 @@ static bool commit_unit(struct mr_worker *worker)
     bool ok = mr_delivery_commit(&worker->delivery, &worker->unit, &err);
     for (size_t i = 0; ok && i < worker->unit.n_segments; i++)
         if (worker->unit.segments[i].dead)
-            count_dead(worker, worker->unit.segments[i].class_);
+            mr_tally_dead(worker->options.pipeline, worker->unit.segments[i].class_);
     reset_unit(worker);
     size_unit(worker, n_outputs, ok);
     if (!ok) {
@@ -541,12 +500,70 @@ static bool pin(struct mr_worker *worker, struct mr_error *err)
     return true;
 }
 
+static void on_error(struct mr_worker *worker, const struct mr_error *err)
+{
+    if (err->action == MR_RECOVER) {
+        /* The consumer itself is lost: a new one joins the group. */
+        recover_all(worker, err);
+        drop_parts(worker);
+        mr_unit_fini(&worker->unit, worker->source);
+        worker->source->ops->close(worker->source);
+        worker->source = NULL;
+        open_all(worker);
+        return;
+    }
+    if (err->action == MR_STOP) {
+        halt(worker, err);
+        return;
+    }
+    mr_log(MR_WARN, "%s", err->msg);
+    worker->source_away = true;
+    set_status(worker, false, err->msg);
+}
+
+/* Between two chunks of a long fan-out: a rebalance need not wait for its end. Nothing else is read
+ * meanwhile. False: the partition is not what it was, whoever owns it goes on from the ledger. */
+static bool serve_group(struct mr_worker *worker, bool *paused)
+{
+    struct mr_record rec;
+    struct mr_error err;
+    if (!*paused && !worker->source->ops->start(worker->source, NULL, 0, &err)) {
+        recover_all(worker, &err);
+        return false;
+    }
+    *paused = true;
+    switch (worker->source->ops->poll(worker->source, 0, &rec, &err)) {
+    case MR_EVENT_RECORD:
+        worker->source->ops->release(worker->source, &rec); /* comes again */
+        return true;
+    case MR_EVENT_ASSIGNED:
+        on_assigned(worker);
+        return false;
+    case MR_EVENT_REVOKED:
+        on_revoked(worker);
+        return false;
+    case MR_EVENT_ERROR:
+        if (err.action != MR_RETRY) {
+            recover_all(worker, &err);
+            return false;
+        }
+        on_error(worker, &err);
+        return true;
+    case MR_EVENT_NONE:
+    case MR_EVENT_POSITION:
+        break;
+    }
+    return true;
+}
+
 /* Runs the pipeline over a record, chunk by chunk where its fan-out is larger than a unit. */
 static void take_record(struct mr_worker *worker, struct mr_part *part, struct mr_record *rec)
 {
     struct mr_error err;
     struct mr_pass pass = {.more = true};
     bool owned = false; /* by a segment */
+    bool paused = false;
+    int chunks = 0;
     while (pass.more) {
         if (!pin(worker, &err)) {
             recover_all(worker, &err);
@@ -569,9 +586,11 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
              * stop the ledger knows where the next process goes on. */
             if (pass.more && (!commit_unit(worker) || !part->has_job || stopping(worker)))
                 pass.more = false;
+            if (pass.more && ++chunks >= SERVE_AFTER && !serve_group(worker, &paused))
+                pass.more = paused = false;
             break;
         case MR_VERDICT_DROP:
-            count_drop(worker, pass.reason);
+            mr_tally_drop(worker->options.pipeline, pass.reason);
             passed(worker, part, rec->offset + 1);
             break;
         case MR_VERDICT_HOLD:
@@ -583,6 +602,8 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
     }
     if (!owned)
         worker->source->ops->release(worker->source, rec);
+    if (paused && part->claimed && !start_source(worker, &err))
+        recover_all(worker, &err);
 }
 
 static void on_record(struct mr_worker *worker, struct mr_record *rec)
@@ -590,7 +611,7 @@ static void on_record(struct mr_worker *worker, struct mr_record *rec)
     struct mr_part *part = find_part(worker, rec);
     if (!part || !part->claimed || rec->offset < part->position) {
         /* Rule R2: not ours (any more), or seen already. */
-        mr_metric_add(worker->stale, 1);
+        mr_metric_add(worker->tally.stale, 1);
         worker->source->ops->release(worker->source, rec);
         return;
     }
@@ -601,29 +622,8 @@ static void on_record(struct mr_worker *worker, struct mr_record *rec)
                rec->topic, rec->partition, part->position);
         mr_part_set_job(part, NULL);
     }
-    mr_metric_add(worker->messages, 1);
+    mr_metric_add(worker->tally.messages, 1);
     take_record(worker, part, rec);
-}
-
-static void on_error(struct mr_worker *worker, const struct mr_error *err)
-{
-    if (err->action == MR_RECOVER) {
-        /* The consumer itself is lost: a new one joins the group. */
-        recover_all(worker, err);
-        drop_parts(worker);
-        mr_unit_fini(&worker->unit, worker->source);
-        worker->source->ops->close(worker->source);
-        worker->source = NULL;
-        open_all(worker);
-        return;
-    }
-    if (err->action == MR_STOP) {
-        halt(worker, err);
-        return;
-    }
-    mr_log(MR_WARN, "%s", err->msg);
-    worker->source_away = true;
-    set_status(worker, false, err->msg);
 }
 
 /* One look at the source. True if something came. */
@@ -731,15 +731,7 @@ struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomi
         .unit_bytes = options->unit_bytes,
         .max_message_bytes = options->max_message_bytes,
     };
-    show_classes(worker);
-    worker->messages =
-        labelled(worker, "millrace_messages_total", "Messages taken from the source.", NULL, NULL);
-    worker->recoveries =
-        labelled(worker, "millrace_recoveries_total",
-                 "Times a worker forgot what was undecided and claimed again.", NULL, NULL);
-    worker->stale =
-        labelled(worker, "millrace_stale_records_total",
-                 "Records that came after their partition was taken away, or twice.", NULL, NULL);
+    worker->tally = mr_tally_new(options->pipeline);
     mr_thread_start(&worker->thread, run, worker);
     return worker;
 }

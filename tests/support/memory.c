@@ -113,6 +113,11 @@ static enum mr_event source_poll(struct mr_source *base, int timeout_ms, struct 
         source->assigned = true;
         return MR_EVENT_ASSIGNED;
     }
+    if (source->world->rebalance) {
+        source->world->rebalance = source->assigned = false;
+        source->world->rows_at_rebalance = source->world->rows.n;
+        return MR_EVENT_REVOKED;
+    }
     enum mr_event event = MR_EVENT_NONE;
     pthread_mutex_lock(&lock);
     for (int i = 0; event == MR_EVENT_NONE && i < MEM_PARTS; i++) {

@@ -58,6 +58,8 @@ struct mem_world {
     int fault_in; /* strikes when it has counted down to 0 */
     const char *ledger_id;
     int64_t now_ms;
+    bool rebalance;           /* the next poll says REVOKED, the one after it ASSIGNED */
+    size_t rows_at_rebalance; /* rows that there were when it was told */
 };
 
 void mem_world_init(struct mem_world *world);

@@ -466,8 +466,9 @@ static struct {
     const struct mr_store_ops *real;
     size_t most_rows; /* of one transaction; more are refused as by a time-out */
     int refused;      /* how often that was so */
-    int commits_left; /* then `stop` is set */
+    int commits_left; /* then `stop` is set, or the group rebalances */
     atomic_bool *stop;
+    struct mem_world *rebalance;
 } odd;
 
 static bool odd_copy(struct mr_store *store, const struct mr_row_run *runs, size_t n,
@@ -486,8 +487,12 @@ static bool odd_copy(struct mr_store *store, const struct mr_row_run *runs, size
 static enum mr_decision odd_commit(struct mr_store *store, struct mr_error *err)
 {
     enum mr_decision decision = odd.real->commit(store, err);
-    if (odd.commits_left && --odd.commits_left == 0)
-        atomic_store(odd.stop, true);
+    if (odd.commits_left && --odd.commits_left == 0) {
+        if (odd.stop)
+            atomic_store(odd.stop, true);
+        if (odd.rebalance)
+            odd.rebalance->rebalance = true;
+    }
     return decision;
 }
 
@@ -534,6 +539,33 @@ static void a_stop_does_not_wait_for_the_end_of_a_fan_out(void **state)
     assert_int_equal(bench.world.rows.n, 500);
     assert_at_rest(&bench.world);
     bench_fini(&bench);
+}
+
+static void a_rebalance_does_not_wait_for_the_end_of_a_fan_out(void **state)
+{
+    (void)state;
+    for (int late = 0; late < 2; late++) {
+        struct bench bench;
+        odd_init(&bench, 1000, SIZE_MAX);
+        bench.options.unit_outputs = 10;
+        odd.commits_left = late ? MEM_PARTS + 50 : MEM_PARTS + 1;
+        odd.rebalance = &bench.world;
+        mem_add(&bench.world, 0, "a big");
+        mem_add(&bench.world, 0, "b behind");
+        mem_add(&bench.world, 1, "c beside");
+        bench_start(&bench);
+        wait_for(&bench.world.rows, "behind|b-0999", 1);
+        wait_for(&bench.world.rows, "beside|c-0999", 1);
+        assert_int_equal(bench_stop(&bench), 0);
+        /* Told within a few chunks of ten. */
+        assert_in_range(bench.world.rows_at_rebalance, 10, late ? 510 : 50);
+        assert_fan_out(&bench.world, "big", 'a', 1000, true);
+        assert_fan_out(&bench.world, "behind", 'b', 1000, true);
+        assert_fan_out(&bench.world, "beside", 'c', 1000, true);
+        assert_int_equal(bench.world.rows.n, 3000);
+        assert_at_rest(&bench.world);
+        bench_fini(&bench);
+    }
 }
 
 static void a_unit_that_is_too_slow_goes_through_in_parts(void **state)
@@ -834,6 +866,7 @@ int main(void)
         cmocka_unit_test(traffic_that_is_only_dropped_costs_few_transactions),
         cmocka_unit_test(a_new_table_is_seen_after_messages_that_found_nothing),
         cmocka_unit_test(a_stop_does_not_wait_for_the_end_of_a_fan_out),
+        cmocka_unit_test(a_rebalance_does_not_wait_for_the_end_of_a_fan_out),
         cmocka_unit_test(a_unit_that_is_too_slow_goes_through_in_parts),
         cmocka_unit_test(what_fails_for_ever_is_tried_less_and_less),
         cmocka_unit_test(many_messages_at_fault_do_not_send_the_others_as_often),

@@ -1,0 +1,62 @@
+/*
+ * tally.c - a worker's counters, by their labels.
+ *
+ * Any thread; owns nothing, metrics live as long as the process. Must not know what is done with a
+ * message. Tests: tests/unit/test_stream.c, tests/integration/metrics_spec.lua.
+ */
+#include "stream/tally.h"
+
+static struct mr_metric *labelled(const char *pipeline, const char *name, const char *help,
+                                  const char *label, const char *value)
+{
+    struct mr_buf labels = {0};
+    mr_metrics_label(&labels, "pipeline", pipeline);
+    if (label)
+        mr_metrics_label(&labels, label, value);
+    struct mr_metric *metric = mr_metrics_get(MR_COUNTER, name, help, mr_buf_cstr(&labels));
+    mr_buf_fini(&labels);
+    return metric;
+}
+
+void mr_tally_drop(const char *pipeline, const char *reason)
+{
+    mr_metric_add(labelled(pipeline, "millrace_dropped_total", "Messages dropped, by reason.",
+                           "reason", reason ? reason : "filter"),
+                  1);
+}
+
+static struct mr_metric *dead_metric(const char *pipeline, const char *class_)
+{
+    return labelled(pipeline, "millrace_dead_letters_total",
+                    "Messages that became dead letters, by class.", "class", class_);
+}
+
+void mr_tally_dead(const char *pipeline, const char *class_)
+{
+    mr_metric_add(dead_metric(pipeline, class_), 1);
+}
+
+/* At 0 from the start: a counter that appears with its first increment hides it from rate(). */
+static void show_classes(const char *pipeline)
+{
+    static const char *const classes[] = {"decode",    "utf8",           "schema",
+                                          "script",    "script_timeout", "script_memory",
+                                          "too_large", "rejected"};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        dead_metric(pipeline, classes[i]);
+}
+
+struct mr_tally mr_tally_new(const char *pipeline)
+{
+    show_classes(pipeline);
+    return (struct mr_tally){
+        .messages = labelled(pipeline, "millrace_messages_total", "Messages taken from the source.",
+                             NULL, NULL),
+        .recoveries =
+            labelled(pipeline, "millrace_recoveries_total",
+                     "Times a worker forgot what was undecided and claimed again.", NULL, NULL),
+        .stale = labelled(pipeline, "millrace_stale_records_total",
+                          "Records that came after their partition was taken away, or twice.", NULL,
+                          NULL),
+    };
+}
