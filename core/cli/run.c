@@ -6,12 +6,13 @@
  */
 #include "cli/cli.h"
 #include "cli/daemon.h"
+#include "kafka/kafka.h"
 
 static bool abandoned;
 
 bool mr_cli_abandoned(void)
 {
-    return abandoned;
+    return abandoned || mr_kafka_left_behind();
 }
 
 int mr_cli_run(const struct mr_cli_args *args)

@@ -14,60 +14,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define DAY_US INT64_C(86400000000)
+
 enum { DIGITS_MAX = 1400, EXPONENT_MAX = 1000, SHOWN_MAX = 60 };
+/* Postgres's calendar; what lies beyond it is in no column, and would overflow here. */
+enum { YEAR_MIN = -4713, DATE_YEAR_MAX = 5874897, TIMESTAMP_YEAR_MAX = 294276 };
 
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
 }
 
-/*
- * Decimal text, with or without exponent, as plain digits without needless zeros: "-12.50" is
- * "-12.5", "1e3" is "1000". Returns the length in `out`, 0 if it is no such number or a very long
- * one.
- */
-static size_t plain_decimal(const char *text, size_t len, char out[DIGITS_MAX])
+/* n digits with the point behind `point` of them; n 0 is zero. Returns the length. */
+static size_t write_plain(bool negative, const char *digits, size_t n, long point,
+                          char out[DIGITS_MAX])
 {
-    const char *at = text, *end = text + len;
-    bool negative = at < end && *at == '-';
-    if (at < end && (*at == '-' || *at == '+'))
-        at++;
-    char digits[DIGITS_MAX];
-    size_t n = 0;
-    long point = 0; /* digits in front of it */
-    bool seen_point = false, any = false;
-    for (; at < end && (is_digit(*at) || (*at == '.' && !seen_point)); at++) {
-        if (*at == '.') {
-            seen_point = true;
-            continue;
-        }
-        any = true;
-        if (!n && *at == '0') { /* a leading zero only moves the point */
-            point -= seen_point;
-            continue;
-        }
-        if (n == DIGITS_MAX / 4)
-            return 0;
-        digits[n++] = *at;
-        point += !seen_point;
-    }
-    if (any && at < end && (*at == 'e' || *at == 'E')) {
-        char *stop;
-        char exponent[8] = {0};
-        if (end - at - 1 < 1 || end - at - 1 >= (long)sizeof exponent ||
-            isspace((unsigned char)at[1]))
-            return 0;
-        memcpy(exponent, at + 1, (size_t)(end - at - 1));
-        long e = strtol(exponent, &stop, 10);
-        if (*stop || e > EXPONENT_MAX || e < -EXPONENT_MAX)
-            return 0;
-        point += e;
-        at = end;
-    }
-    if (!any || at != end)
-        return 0;
-    while (n && digits[n - 1] == '0')
-        n--;
     char *to = out;
     if (negative && n)
         *to++ = '-';
@@ -85,6 +46,62 @@ static size_t plain_decimal(const char *text, size_t len, char out[DIGITS_MAX])
             *to++ = digits[i];
     }
     return (size_t)(to - out);
+}
+
+/*
+ * Decimal text, with or without exponent, as plain digits without needless zeros: "-12.50" is
+ * "-12.5", "1e3" is "1000". Returns the length in `out`, 0 if it is no such number or a very long
+ * one.
+ */
+static size_t plain_decimal(const char *text, size_t len, char out[DIGITS_MAX])
+{
+    const char *at = text, *end = text + len;
+    bool negative = at < end && *at == '-';
+    if (at < end && (*at == '-' || *at == '+'))
+        at++;
+    char digits[DIGITS_MAX];
+    size_t n = 0, zeros = 0; /* zeros: behind digits[n], stored when another digit follows */
+    long point = 0;          /* digits in front of it */
+    bool seen_point = false, any = false;
+    for (; at < end && (is_digit(*at) || (*at == '.' && !seen_point)); at++) {
+        if (*at == '.') {
+            seen_point = true;
+            continue;
+        }
+        any = true;
+        if (!n && *at == '0') { /* a leading zero only moves the point */
+            point -= seen_point;
+            continue;
+        }
+        point += !seen_point;
+        if (*at == '0') {
+            zeros++;
+            continue;
+        }
+        if (n + zeros >= DIGITS_MAX / 4)
+            return 0;
+        for (; zeros; zeros--)
+            digits[n++] = '0';
+        digits[n++] = *at;
+    }
+    if (any && at < end && (*at == 'e' || *at == 'E')) {
+        char *stop;
+        char exponent[8] = {0};
+        if (end - at - 1 < 1 || end - at - 1 >= (long)sizeof exponent ||
+            isspace((unsigned char)at[1]))
+            return 0;
+        memcpy(exponent, at + 1, (size_t)(end - at - 1));
+        long e = strtol(exponent, &stop, 10);
+        if (*stop || e > EXPONENT_MAX || e < -EXPONENT_MAX)
+            return 0;
+        point += e;
+        at = end;
+    }
+    if (!any || at != end)
+        return 0;
+    if (n && (point > EXPONENT_MAX || point < -EXPONENT_MAX))
+        return 0;
+    return write_plain(negative, digits, n, point, out);
 }
 
 void mr_key_put(struct mr_buf *out, const struct mr_value *value)
@@ -135,22 +152,27 @@ static bool read_char(const char **at, const char *end, char c)
 static int64_t days_of(int64_t year, int64_t month, int64_t day)
 {
     year -= month <= 2;
-    int64_t era = year / 400, yoe = year % 400;
+    int64_t era = (year >= 0 ? year : year - 399) / 400, yoe = year - era * 400;
     int64_t doy = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
     return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 730425;
 }
 
-static bool read_date(const char **at, const char *end, int64_t *days)
+static bool read_date(const char **at, const char *end, bool before_christ, int64_t year_max,
+                      int64_t *days)
 {
     static const uint8_t lengths[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     int64_t year, month, day;
-    if (!read_number(at, end, 4, 6, &year) || !read_char(at, end, '-') ||
+    if (!read_number(at, end, 4, 7, &year) || !read_char(at, end, '-') ||
         !read_number(at, end, 2, 2, &month) || !read_char(at, end, '-') ||
         !read_number(at, end, 2, 2, &day))
         return false;
+    if (before_christ)
+        year = year ? 1 - year : YEAR_MIN - 1;
+    else if (!year)
+        return false;
     bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    if (year < 1 || month < 1 || month > 12 || day < 1 || day > lengths[month - 1] ||
-        (month == 2 && day == 29 && !leap))
+    if (year < YEAR_MIN || year > year_max || month < 1 || month > 12 || day < 1 ||
+        day > lengths[month - 1] || (month == 2 && day == 29 && !leap))
         return false;
     *days = days_of(year, month, day);
     return true;
@@ -187,15 +209,23 @@ static bool read_time(const char **at, const char *end, int64_t *us)
 static bool put_datetime(struct mr_buf *out, enum mr_type type, struct mr_bytes text)
 {
     const char *at = text.ptr, *end = text.ptr + text.len;
-    int64_t days, us = 0;
-    if (!read_date(&at, end, &days))
+    int64_t days, us = 0, year_max = type == MR_DATE ? DATE_YEAR_MAX : TIMESTAMP_YEAR_MAX;
+    bool before_christ = text.len > 3 && memcmp(end - 3, " BC", 3) == 0;
+    if (before_christ)
+        end -= 3;
+    if (!read_date(&at, end, before_christ, year_max, &days))
         return false;
     if (type == MR_TIMESTAMP &&
         !((read_char(&at, end, 'T') || read_char(&at, end, ' ')) && read_time(&at, end, &us)))
         return false;
     if (at != end)
         return false;
-    struct mr_value value = {.type = type, .i = type == MR_DATE ? days : days * 86400000000 + us};
+    struct mr_value value = {.type = type, .i = days};
+    if (type == MR_TIMESTAMP) {
+        value.i = days * DAY_US + us;
+        if (value.i >= days_of(TIMESTAMP_YEAR_MAX + 1, 1, 1) * DAY_US)
+            return false;
+    }
     mr_cell_put(out, &value);
     return true;
 }
@@ -226,7 +256,7 @@ static bool put_converted(struct mr_buf *out, enum mr_type type, const struct mr
             mr_buf_put(&digits, value->bytes.ptr, value->bytes.len);
         else if (value->type != MR_FLOAT || !mr_text_float(&digits, value->f))
             return false;
-        ok = put_decimal(out, digits.ptr, digits.len);
+        ok = digits.len && put_decimal(out, digits.ptr, digits.len);
         mr_buf_fini(&digits);
         return ok;
     case MR_UUID:

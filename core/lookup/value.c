@@ -98,7 +98,7 @@ static bool put_datetime(struct mr_buf *out, const struct mr_value *value, struc
     int64_t day = is_date ? value->i : floor_div(value->i, day_us);
     at = put_date(at, day, &bc);
     if (!is_date)
-        at = put_time(at, value->i - day * day_us);
+        at = put_time(at, (value->i % day_us + day_us) % day_us);
     if (bc) {
         memcpy(at, " BC", 3);
         at += 3;

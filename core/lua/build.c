@@ -119,7 +119,7 @@ const struct mr_template *mr_build_finish(struct mr_build *build)
             field += outputs[i].set->n;
     }
     build->template = (struct mr_template){
-        .bytes = build->bytes.ptr,
+        .bytes = build->bytes.ptr ? build->bytes.ptr : "",
         .segs = (void *)build->segs.ptr,
         .outputs = outputs,
         .n_outputs = n,

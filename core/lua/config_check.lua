@@ -175,12 +175,18 @@ function read.any(self, name, value, option, at, path)
   end
   local is_list = #value > 0
   local node = nodes.new(name, is_list and "list" or "table", nil, at)
+  self.inside = self.inside or {} -- the tables around this one: one that holds itself twice has 2^depth paths
+  if self.inside[value] then
+    self:error(at.value, path, "the table contains itself")
+    return nil
+  end
   self.depth = (self.depth or 0) + 1
   if self.depth > 32 then
-    self:error(at.value, path, "tables are nested too deeply, or contain themselves")
+    self:error(at.value, path, "tables are nested too deeply")
     self.depth = self.depth - 1
     return nil
   end
+  self.inside[value] = true
   local names = nodes.sorted_names(value)
   if is_list then names = {} for i = 1, #value do names[i] = i end end
   local count = 0
@@ -194,6 +200,7 @@ function read.any(self, name, value, option, at, path)
         nodes.path_of(path, key)))
     end
   end
+  self.inside[value] = nil
   self.depth = self.depth - 1
   return node
 end

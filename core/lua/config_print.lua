@@ -38,6 +38,8 @@ local function scalar(node, quote)
   if node.secret then return quote("***") end
   if node.kind == "string" then return quote(node.value) end
   if node.kind == "float" then return float_text(node.value) end
+  -- Written in digits it would be read as a float: a minus and an integer that is one too large.
+  if node.value == math.mininteger and quote == quote_lua then return "math.mininteger" end
   return tostring(node.value)
 end
 

@@ -97,6 +97,8 @@ static bool copy_set(struct mr_pg_store *s, const struct mr_row_run *runs, size_
         s->pg.lost = true;
     for (PGresult *rest; (rest = mr_pg_next(&s->pg, MR_PG_REPLY_MS));)
         PQclear(rest);
+    for (uint16_t k = 0; ok && k < runs[i].set->n; k++)
+        s->described->written[runs[i].set->columns[k]] = true;
 out:
     PQclear(res);
     mr_buf_fini(&sql);

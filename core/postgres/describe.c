@@ -11,6 +11,7 @@
 #include "postgres/values.h"
 #include "base/text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 const char mr_pg_fingerprint_sql[] =
@@ -219,6 +220,62 @@ bool mr_pg_table_equal(const struct mr_pg_table *a, const struct mr_pg_table *b)
             x->has_default != y->has_default || x->is_text != y->is_text ||
             x->generated != y->generated)
             return false;
+    }
+    return true;
+}
+
+/* Numbers go into any column of numbers, text into any of text; all else only into its own type. */
+static uint32_t kind_of(const struct mr_row_column *column)
+{
+    enum { INT8 = 20, INT2 = 21, INT4 = 23, TEXT = 25, FLOAT4 = 700, FLOAT8 = 701, NUMERIC = 1700 };
+    switch (column->oid) {
+    case INT2:
+    case INT4:
+    case INT8:
+    case FLOAT4:
+    case FLOAT8:
+        return NUMERIC;
+    default:
+        return column->is_text ? TEXT : column->oid;
+    }
+}
+
+static bool misfit(const char *table, const char *column, const char *what, struct mr_error *err)
+{
+    return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
+                        "table \"%s\" was altered: column \"%s\" %s. No message is at fault, so "
+                        "none was made a dead letter of: undo it, or change the script, and start "
+                        "again",
+                        table, column, what);
+}
+
+bool mr_pg_table_fits(const struct mr_pg_table *old, struct mr_pg_table *altered,
+                      struct mr_error *err)
+{
+    const char *table = altered->schema.table;
+    bool any = false;
+    for (size_t i = 0; i < old->schema.n; i++) {
+        const struct mr_row_column *was = &old->columns[i];
+        size_t k = 0;
+        if (!old->written[i])
+            continue;
+        any = true;
+        while (k < altered->schema.n && strcmp(altered->columns[k].name, was->name) != 0)
+            k++;
+        if (k == altered->schema.n)
+            return misfit(table, was->name, "is gone", err);
+        if (kind_of(&altered->columns[k]) != kind_of(was)) {
+            char what[300];
+            snprintf(what, sizeof what, "is of type %s now, no longer %s",
+                     altered->columns[k].type_name, was->type_name);
+            return misfit(table, was->name, what, err);
+        }
+        altered->written[k] = true;
+    }
+    for (size_t k = 0; any && k < altered->schema.n; k++) {
+        const struct mr_row_column *now = &altered->columns[k];
+        if (!altered->written[k] && now->not_null && !now->has_default && !now->generated)
+            return misfit(table, now->name, "must be filled now, and no row has it", err);
     }
     return true;
 }

@@ -2,10 +2,11 @@
  * snapshot.c - a table or query read whole, by one binary COPY, into a lookup table.
  *
  * One thread a call; owns its connection for the length of the call. A read-only repeatable read
- * transaction, so that types and rows are of one moment. Rows are parsed where libpq put them. Must
- * not know how the table is laid out. Tests: tests/unit/test_postgres.c.
+ * transaction, so that types and rows are of one moment. Rows are parsed where libpq put them
+ * (tuples.c). Must not know how the table is laid out. Tests: tests/unit/test_postgres.c.
  */
 #include "postgres/pg.h"
+#include "postgres/tuples.h"
 #include "postgres/values.h"
 #include "postgres/postgres.h"
 #include "base/arena.h"
@@ -30,7 +31,8 @@ struct reader {
     size_t n;
     PGresult *all; /* description of SELECT *, owns names taken from it */
     struct described *described;
-    uint64_t estimated, rows, bytes;
+    struct mr_pg_tuples *tuples; /* while rows are read */
+    uint64_t estimated, bytes;
     int64_t next_progress_ms;
 };
 
@@ -235,95 +237,14 @@ static bool estimate(struct reader *r, struct mr_error *err)
 
 /* --- the rows --- */
 
-static const uint8_t copy_signature[] = "PGCOPY\n\377\r\n";
-enum { SIGNATURE_LEN = 11, HEADER_LEN = 19 };
-
-struct parser {
-    bool started, ended;
-    struct mr_value *values;
-    struct mr_buf *scratch;
-};
-
-static uint32_t read32(const uint8_t *at)
-{
-    uint32_t v;
-    memcpy(&v, at, sizeof v);
-    return __builtin_bswap32(v);
-}
-
-static bool malformed(const struct reader *r, struct mr_error *err)
-{
-    return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
-                        "row %llu of the binary COPY is not of the form that was described",
-                        (unsigned long long)r->rows + 1);
-}
-
-/* One tuple at `at`; NULL: malformed or refused, *err says. */
-static const uint8_t *parse_row(struct reader *r, struct parser *p, const uint8_t *at,
-                                const uint8_t *end, struct mr_table_builder *builder,
-                                struct mr_error *err)
-{
-    const uint32_t *oids = r->described->oids;
-    if (((size_t)at[0] << 8 | at[1]) != r->n) {
-        malformed(r, err);
-        return NULL;
-    }
-    at += 2;
-    for (size_t i = 0; i < r->n; i++) {
-        uint32_t len = end - at >= 4 ? read32(at) : 0;
-        if (end - at < 4 || (len != UINT32_MAX && (size_t)(end - at - 4) < len)) {
-            malformed(r, err);
-            return NULL;
-        }
-        at += 4;
-        if (len == UINT32_MAX) {
-            p->values[i].type = MR_NULL;
-            continue;
-        }
-        if (!mr_pg_decode(oids[i], at, len, &p->scratch[i], &p->values[i])) {
-            malformed(r, err);
-            return NULL;
-        }
-        at += len;
-    }
-    return mr_table_builder_add(builder, p->values, err) ? at : NULL;
-}
-
-/* One message of the COPY holds whole tuples; the first begins with the header. */
-static bool parse(struct reader *r, struct parser *p, const uint8_t *at, size_t len,
-                  struct mr_table_builder *builder, struct mr_error *err)
-{
-    const uint8_t *end = at + len;
-    if (!p->started) {
-        if (len < HEADER_LEN || memcmp(at, copy_signature, SIGNATURE_LEN) != 0 ||
-            len - HEADER_LEN < read32(at + 15))
-            return malformed(r, err);
-        at += HEADER_LEN + read32(at + 15);
-        p->started = true;
-    }
-    while (at < end) {
-        if (p->ended || end - at < 2)
-            return malformed(r, err);
-        if (at[0] == 0xff && at[1] == 0xff) {
-            p->ended = true;
-            at += 2;
-            continue;
-        }
-        at = parse_row(r, p, at, end, builder, err);
-        if (!at)
-            return false;
-        r->rows++;
-    }
-    return true;
-}
-
 static void report(struct reader *r, bool last)
 {
     int64_t now = mr_clock_mono_ms();
     if (!r->options->progress || (!last && now < r->next_progress_ms))
         return;
     r->next_progress_ms = now + PROGRESS_MS;
-    r->options->progress(r->options->progress_arg, r->rows, r->estimated, r->bytes);
+    r->options->progress(r->options->progress_arg, mr_pg_tuples_rows(r->tuples), r->estimated,
+                         r->bytes);
 }
 
 static bool called_off(struct reader *r, struct mr_error *err)
@@ -334,8 +255,7 @@ static bool called_off(struct reader *r, struct mr_error *err)
     return true;
 }
 
-static bool read_rows(struct reader *r, struct parser *p, struct mr_table_builder *builder,
-                      struct mr_error *err)
+static bool read_rows(struct reader *r, struct mr_error *err)
 {
     static const char doing[] = "reading the lookup";
     for (uint64_t messages = 0;; messages++) {
@@ -350,7 +270,7 @@ static bool read_rows(struct reader *r, struct parser *p, struct mr_table_builde
             continue;
         }
         r->bytes += (uint64_t)len;
-        bool ok = parse(r, p, (const uint8_t *)row, (size_t)len, builder, err);
+        bool ok = mr_pg_tuples_put(r->tuples, row, (size_t)len, err);
         PQfreemem(row);
         if (!ok)
             return false;
@@ -361,26 +281,20 @@ static bool read_rows(struct reader *r, struct parser *p, struct mr_table_builde
         }
     }
     PGresult *res = mr_pg_next(&r->pg, MR_PG_REPLY_MS);
-    bool ok = expect(r, res, PGRES_COMMAND_OK, doing, err) && (p->ended || malformed(r, err));
+    bool ok = expect(r, res, PGRES_COMMAND_OK, doing, err) && mr_pg_tuples_end(r->tuples, err);
     PQclear(res);
     return ok;
 }
 
 static bool copy_out(struct reader *r, struct mr_table_builder *builder, struct mr_error *err)
 {
-    struct parser p = {.values = mr_calloc(r->n, sizeof *p.values),
-                       .scratch = mr_calloc(r->n, sizeof *p.scratch)};
     struct mr_buf sql = {0};
+    r->tuples = mr_pg_tuples_new(r->described->oids, r->n, builder);
     mr_buf_printf(&sql, "COPY (%s) TO STDOUT (FORMAT binary)", mr_buf_cstr(&r->select));
     PGresult *res = mr_pg_query(&r->pg, mr_buf_cstr(&sql), NULL);
-    bool ok =
-        expect(r, res, PGRES_COPY_OUT, "reading the lookup", err) && read_rows(r, &p, builder, err);
+    bool ok = expect(r, res, PGRES_COPY_OUT, "reading the lookup", err) && read_rows(r, err);
     PQclear(res);
     mr_buf_fini(&sql);
-    for (size_t i = 0; i < r->n; i++)
-        mr_buf_fini(&p.scratch[i]);
-    free(p.scratch);
-    free(p.values);
     return ok;
 }
 
@@ -405,6 +319,7 @@ static bool reader_open(struct reader *r, const struct mr_postgres_lookup_option
 static void reader_close(struct reader *r)
 {
     mr_pg_fini(&r->pg);
+    mr_pg_tuples_free(r->tuples);
     PQclear(r->all);
     mr_buf_fini(&r->source);
     mr_buf_fini(&r->select);

@@ -111,6 +111,10 @@ static bool describe(struct mr_pg_store *s, struct mr_error *err)
         mr_pg_table_free(table);
         return true;
     }
+    if (s->described && !mr_pg_table_fits(s->described, table, err)) {
+        mr_pg_table_free(table);
+        return false;
+    }
     table->next = s->described;
     s->described = table;
     return true;

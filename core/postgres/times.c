@@ -158,11 +158,13 @@ bool mr_pg_timestamp_parse(const char *text, size_t len, int64_t *micros, enum m
     if (!parse_day(&c, before_christ, &days) || (!eat(&c, 'T') && !eat(&c, ' ')) ||
         !parse_clock(&c, &clock) || !parse_zone(&c, zone, &offset) || c.at != c.end)
         return false;
-    /* From 4714-11-24 BC, where Postgres's calendar begins. */
-    if (days < days_of(-4713, 11, 24))
+    /* From 4714-11-24 BC to the end of 294276, in UTC: Postgres's calendar. Days first: the
+     * microseconds of those long before would overflow. */
+    if (days < days_of(-4713, 11, 24) - 1)
         return false;
     *micros = days * MICROS_A_DAY + clock - offset;
-    return true;
+    return *micros >= days_of(-4713, 11, 24) * MICROS_A_DAY &&
+           *micros < days_of(YEAR_MAX + 1, 1, 1) * MICROS_A_DAY;
 }
 
 bool mr_pg_date_parse(const char *text, size_t len, int32_t *out)

@@ -288,7 +288,8 @@ static bool put_row(struct stamp *stamp, const struct mr_row_schema *schema,
                     const struct mr_output *output, struct mr_buf *out)
 {
     const char *bytes = stamp->template->bytes;
-    const struct mr_template_field *field = output->fields, *end = field + output->set->n;
+    const struct mr_template_field *field = output->fields;
+    const struct mr_template_field *end = output->set->n ? field + output->set->n : field;
     mr_buf_put_be16(out, output->set->n);
     while (field < end) {
         if (field->kind == MR_FIELD_CONST) { /* neighbours in the template go in one copy */

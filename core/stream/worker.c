@@ -214,6 +214,7 @@ static void on_assigned(struct mr_worker *worker)
         worker->parts[i].at = list[i];
     worker->claims_due = n > 0;
     worker->claim_at_ms = 0;
+    worker->source_away = false;
     set_status(worker, n == 0, n ? "claiming its partitions" : NULL);
     if (!n)
         set_joined(worker);
@@ -226,7 +227,8 @@ static void on_revoked(struct mr_worker *worker)
            worker->unit.n_segments);
     reset_unit(worker);
     drop_parts(worker);
-    set_status(worker, true, NULL);
+    if (!worker->source_away) /* else: taken away because of it */
+        set_status(worker, true, NULL);
 }
 
 /* After a serious error: forget what is undecided, stop fetching, claim again after the back-off.

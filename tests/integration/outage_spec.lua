@@ -92,3 +92,24 @@ describe("a service that is away", function()
     assert.is_true(seconds < 32, ("it took %.1f s"):format(seconds))
   end)
 end)
+
+describe("an input topic that is deleted and made again", function()
+  local s
+  before_each(function() s = scene.new() end)
+  after_each(function() s:close() end)
+
+  -- The new topic's first messages would otherwise be taken for ones that were read already.
+  it("halts the daemon, which ends with the cure", function()
+    s.promo.source.kafka["topic.metadata.refresh.interval.ms"] = "500"
+    local d = s:start()
+    s:produce { { value = scene.campaign(), partition = 0 }, { value = scene.campaign(), partition = 1 } }
+    s:wait_rows(16)
+    shell.run { "tests/support/topics", "--delete", s.topic_in }
+    d:wait_log("revoked", 40)
+    shell.wait(10, "/readyz to say 503", function() return (d:get("/readyz")) == 503 end)
+    shell.run { "tests/support/topics", s.topic_in .. ":2" }
+    assert.equal(65, d:wait_end(40))
+    assert.truthy(d:log():find("was deleted and made again", 1, true), d:tail())
+    assert.equal(16, s:count())
+  end)
+end)

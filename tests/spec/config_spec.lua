@@ -119,7 +119,8 @@ describe("a configuration", function()
   end)
 
   it("prints as Lua that reads back as the same", function()
-    local text = replace(with [[workers = 3, vars = { a = { 1, 2.5, "x\ny" }, b = { c = true, ["end"] = "é" }, d = 1e300 },
+    local text = replace(with [[workers = 3, vars = { a = { 1, 2.5, "x\ny" }, b = { c = true, ["end"] = "é" }, d = 1e300,
+      e = math.mininteger },
       linger = "1500ms", max_message = "1536B", drain_timeout = "9m", limits = { time = "90s" },]],
       "pipelines =", 'lookups = { l = { dsn = "host=h", table = "a.b", key = { "x", "y" }, '
       .. 'refresh = "reload 300s" } }, pipelines =')
@@ -567,6 +568,14 @@ config.lua:1:30: error: log.level: expected one of "debug", "info", "warn", "err
     assert.truthy(loaded(with("vars = " .. deep .. ",")).pipelines.p.vars.a)
     assert.truthy(sentences(with("vars = " .. ("{ a = "):rep(40) .. "1" .. (" }"):rep(40) .. ","))[1]
       :find("nested too deeply", 1, true))
+  end)
+
+  it("is told of a table that contains itself, however many paths lead around", function()
+    local told = sentences("local t = {} t.vars = t t.p = t " .. with("vars = t,"))
+    assert.equal(2, #told)
+    for _, sentence in ipairs(told) do
+      assert.truthy(sentence:find("the table contains itself", 1, true), sentence)
+    end
   end)
 end)
 

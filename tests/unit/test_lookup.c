@@ -19,6 +19,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -631,6 +632,78 @@ static void keys_that_can_never_match_are_refused(void **state)
     }
 }
 
+static char *digits_around(const char *front, size_t zeros, const char *back)
+{
+    char *text = mr_alloc(strlen(front) + zeros + strlen(back) + 1);
+    memcpy(text, front, strlen(front));
+    memset(text + strlen(front), '0', zeros);
+    strcpy(text + strlen(front) + zeros, back);
+    return text;
+}
+
+/* Numerics have up to 131072 digits and 16383 places; a script's text has what a message brings. */
+static void a_numeric_key_may_be_of_any_length(void **state)
+{
+    (void)state;
+    struct mr_error err;
+    static const size_t lengths[] = {990, 999, 1000, 1001, 1300, 1400, 2000, 16000};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        char *small = digits_around("-0.", lengths[i], "125");
+        char *large = digits_around("7", lengths[i], "");
+        char *shifted = digits_around("0.", lengths[i], "5e-1000");
+        const char *texts[] = {small, large, shifted};
+        for (size_t k = 0; k < 3; k++)
+            if (!finds(MR_NUMERIC, "numeric", k == 2 ? NUMERIC("1") : NUMERIC(texts[k]),
+                       text_of(texts[k]), &err) &&
+                err.action)
+                assert_string_equal(err.class_, "schema");
+        assert_true(lengths[i] >= 1000 ||
+                    finds(MR_NUMERIC, "numeric", NUMERIC(large), text_of(large), &err));
+        assert_true(lengths[i] > 1000 ||
+                    finds(MR_NUMERIC, "numeric", NUMERIC(small), text_of(small), &err));
+        free(small);
+        free(large);
+        free(shifted);
+    }
+}
+
+/* What mr_value_json writes of a time finds it, also before Christ; years that no column holds are
+ * refused before they overflow. */
+static void times_as_keys_keep_to_the_calendar(void **state)
+{
+    (void)state;
+    struct mr_error err;
+    static const char tz[] = "timestamp with time zone";
+    static const struct {
+        enum mr_type type;
+        int64_t held;
+    } ends[] = {{MR_TIMESTAMP, INT64_C(-211813488000000000)},
+                {MR_TIMESTAMP, INT64_C(9223371331199999999)},
+                {MR_TIMESTAMP, INT64_C(-63114076800000001)}, /* the last of year 1 BC */
+                {MR_DATE, -2451507},
+                {MR_DATE, 2145031948},
+                {MR_DATE, -730427}};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        struct mr_value held = {.type = ends[i].type, .i = ends[i].held};
+        struct mr_buf text = {0};
+        assert_true(mr_value_text(&text, &held, &err));
+        if (!finds(held.type, tz, held, text_of(mr_buf_cstr(&text)), &err))
+            fail_msg("not found: %s", mr_buf_cstr(&text));
+        mr_buf_fini(&text);
+    }
+    static const char *const beyond[] = {"999999-12-31T23:59:59Z",      "294277-01-01T00:00:00Z",
+                                         "294276-12-31T23:59:59-15:59", "4715-01-01T00:00:00Z BC",
+                                         "0000-01-01T00:00:00Z BC",     "0001-02-29T24:00:00Z BC"};
+    for (size_t i = 0; i < sizeof beyond / sizeof *beyond; i++) {
+        struct mr_value at = {.type = MR_TIMESTAMP};
+        assert_false(finds(MR_TIMESTAMP, tz, at, text_of(beyond[i]), &err));
+        assert_string_equal(err.class_, "schema");
+    }
+    struct mr_value day = {.type = MR_DATE};
+    assert_false(finds(MR_DATE, "date", day, text_of("5874898-01-01"), &err));
+    assert_string_equal(err.class_, "schema");
+}
+
 /* A lookup may be nothing but its key: a row is then found, and has no cells. */
 static void rows_without_columns_are_counted(void **state)
 {
@@ -906,6 +979,8 @@ int main(void)
         cmocka_unit_test(a_giant_posting_is_sorted_and_whole),
         cmocka_unit_test(scripts_find_keys_in_any_equal_form),
         cmocka_unit_test(keys_that_can_never_match_are_refused),
+        cmocka_unit_test(a_numeric_key_may_be_of_any_length),
+        cmocka_unit_test(times_as_keys_keep_to_the_calendar),
         cmocka_unit_test(rows_without_columns_are_counted),
         cmocka_unit_test(unknown_keys_and_empty_tables_find_nothing),
         cmocka_unit_test(readers_keep_the_table_they_acquired),

@@ -143,6 +143,47 @@ static void an_altered_table_is_described_again(void **state)
     a->ops->close(a);
 }
 
+/* Each message would become a dead letter, and none is at fault. */
+static void a_table_that_no_longer_takes_the_rows_halts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *change, *undo, *says;
+    } cases[] = {
+        {"RENAME i TO k", "RENAME k TO i", "column \"i\" is gone"},
+        {"ALTER i TYPE text", "ALTER i TYPE int USING i::int", "is of type text now"},
+        {"ADD must int NOT NULL", "DROP must", "column \"must\" must be filled now"},
+        {"ALTER i TYPE bigint", "ALTER i TYPE int", NULL},
+        {"DROP spare", "ADD spare text", NULL},
+        {"ADD may int", "DROP may", NULL},
+    };
+    fresh("t_misfit");
+    ask("CREATE TABLE rows (i int, spare text)");
+    struct mr_store *a = connected("a", "rows");
+    struct mr_error err;
+    struct mr_claim claim = claimed(a);
+    begun(a, &claim, 1);
+    assert_true(copy_int(a, "i", 3, &err));
+    a->ops->rollback(a);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char sql[100];
+        snprintf(sql, sizeof sql, "ALTER TABLE rows %s", cases[i].change);
+        ask(sql);
+        a->ops->reset(a);
+        assert_int_equal(a->ops->connect(a, &err), cases[i].says == NULL);
+        if (cases[i].says) {
+            assert_int_equal(err.action, MR_STOP);
+            assert_int_equal(err.code, MR_EXIT_CONFIG);
+            assert_non_null(strstr(err.msg, cases[i].says));
+        }
+        snprintf(sql, sizeof sql, "ALTER TABLE rows %s", cases[i].undo);
+        ask(sql);
+        a->ops->reset(a);
+        assert_true(a->ops->connect(a, &err));
+    }
+    a->ops->close(a);
+}
+
 /* A trigger that looks for a column in vain: describing again does not help, so the second time
  * halts. */
 static void a_trigger_that_finds_no_column_halts(void **state)
@@ -422,6 +463,7 @@ int main(void)
         cmocka_unit_test(without_init_the_sentence_says_what_to_run),
         cmocka_unit_test(tables_of_another_version_are_refused),
         cmocka_unit_test(an_altered_table_is_described_again),
+        cmocka_unit_test(a_table_that_no_longer_takes_the_rows_halts),
         cmocka_unit_test(a_trigger_that_finds_no_column_halts),
         cmocka_unit_test(the_description_resolves_domains),
         cmocka_unit_test(tables_that_cannot_be_written_are_refused_at_connect),
