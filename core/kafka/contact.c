@@ -173,15 +173,18 @@ bool mr_kafka_contact_fail(const struct mr_kafka_contact *contact, rd_kafka_resp
 }
 
 /*
- * What the contact tells in a sentence of its own, or what passes by itself: the connection to a
- * bootstrap server; the producer's number, asked for while the broker still starts; and what
- * brokers older than 0.11 (and the mock) make it say at every request for metadata.
+ * What is told in a sentence of its own, or passes by itself: the connection to a bootstrap server
+ * or to the coordinator, which is a broker like the others; a session that timed out; the
+ * producer's number, asked for while the broker still starts; and what brokers older than 0.11 (and
+ * the mock) make it say at every request for metadata.
  */
 static bool is_said_elsewhere(const char *facility, const char *text)
 {
-    return (strcmp(facility, "FAIL") == 0 && strstr(text, "/bootstrap: ")) ||
-           (strcmp(facility, "GETPID") == 0 && strstr(text, "retrying")) ||
-           strcmp(facility, "AUTOCREATE") == 0;
+    if (strcmp(facility, "FAIL") == 0)
+        return strstr(text, "/bootstrap: ") || strstr(text, "GroupCoordinator");
+    if (strcmp(facility, "GETPID") == 0)
+        return strstr(text, "retrying");
+    return strcmp(facility, "AUTOCREATE") == 0 || strcmp(facility, "SESSTMOUT") == 0;
 }
 
 void mr_kafka_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
@@ -195,6 +198,8 @@ void mr_kafka_log(const rd_kafka_t *rk, int level, const char *facility, const c
                                       : MR_DEBUG;
     if (is_said_elsewhere(facility, text))
         ours = MR_DEBUG;
+    else if (strcmp(facility, "FAIL") == 0 && ours > MR_DEBUG)
+        ours = MR_INFO; /* one broker of several; when all are away the contact warns */
     const char *client = rk ? rd_kafka_name(rk) : "";
     if (ours == MR_DEBUG) { /* asked for: all of it */
         mr_log(ours, "librdkafka %s: %s: %s", client, facility, text);
