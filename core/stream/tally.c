@@ -1,8 +1,8 @@
 /*
  * tally.c - a worker's counters, by their labels.
  *
- * Any thread; owns nothing, metrics live as long as the process. Must not know what is done with a
- * message. Tests: tests/unit/test_stream.c, tests/integration/metrics_spec.lua.
+ * One worker's thread; owns nothing, metrics live as long as the process. Must not know what is
+ * done with a message. Tests: tests/unit/test_stream.c, tests/integration/metrics_spec.lua.
  */
 #include "stream/tally.h"
 
@@ -18,11 +18,25 @@ static struct mr_metric *labelled(const char *pipeline, const char *name, const 
     return metric;
 }
 
-void mr_tally_drop(const char *pipeline, const char *reason)
+/* A script may make up reasons without end: the first ones are kept at hand, the rest is looked up.
+ */
+static struct mr_metric *reason_metric(struct mr_tally *tally, const char *reason)
 {
-    mr_metric_add(labelled(pipeline, "millrace_dropped_total", "Messages dropped, by reason.",
-                           "reason", reason ? reason : "filter"),
-                  1);
+    for (size_t i = 0; i < tally->n_reasons; i++)
+        if (strcmp(tally->reasons[i].name, reason) == 0)
+            return tally->reasons[i].metric;
+    struct mr_metric *metric = labelled(tally->pipeline, "millrace_dropped_total",
+                                        "Messages dropped, by reason.", "reason", reason);
+    if (tally->n_reasons < MR_TALLY_REASONS && strlen(reason) < sizeof tally->reasons[0].name) {
+        strcpy(tally->reasons[tally->n_reasons].name, reason);
+        tally->reasons[tally->n_reasons++].metric = metric;
+    }
+    return metric;
+}
+
+void mr_tally_drop(struct mr_tally *tally, const char *reason)
+{
+    mr_metric_add(reason_metric(tally, reason ? reason : "filter"), 1);
 }
 
 static struct mr_metric *dead_metric(const char *pipeline, const char *class_)
@@ -31,9 +45,9 @@ static struct mr_metric *dead_metric(const char *pipeline, const char *class_)
                     "Messages that became dead letters, by class.", "class", class_);
 }
 
-void mr_tally_dead(const char *pipeline, const char *class_)
+void mr_tally_dead(struct mr_tally *tally, const char *class_)
 {
-    mr_metric_add(dead_metric(pipeline, class_), 1);
+    mr_metric_add(dead_metric(tally->pipeline, class_), 1);
 }
 
 /* At 0 from the start: a counter that appears with its first increment hides it from rate(). */
@@ -46,10 +60,11 @@ static void show_classes(const char *pipeline)
         dead_metric(pipeline, classes[i]);
 }
 
-struct mr_tally mr_tally_new(const char *pipeline)
+void mr_tally_init(struct mr_tally *tally, const char *pipeline)
 {
     show_classes(pipeline);
-    return (struct mr_tally){
+    *tally = (struct mr_tally){
+        .pipeline = pipeline,
         .messages = labelled(pipeline, "millrace_messages_total", "Messages taken from the source.",
                              NULL, NULL),
         .recoveries =

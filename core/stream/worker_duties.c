@@ -1,0 +1,188 @@
+/*
+ * worker_duties.c - what a worker has to do besides messages: claims, commits, positions, a look at
+ * its services.
+ *
+ * The worker's thread. Each looks whether it is due and does it. Must not know which adapters it
+ * talks to, nor what is in a unit. Tests: tests/unit/test_stream.c.
+ */
+#include "stream/worker_state.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+
+enum {
+    ADVANCE_AFTER_MS = 1000,   /* dropped messages move the ledger's position at least this often */
+    ADVANCE_AFTER_N = 1000000, /* or after so many of them */
+    MARK_AFTER_MS = 5000,      /* Kafka's visible offset follows drops this often */
+    PULSE_MS = 5000,           /* an idle worker feels its services' pulse this often, */
+    PULSE_AWAY_MS = 1000,      /* and this often while the source is away */
+    PIN_RECORDS = 1000         /* dropped in a row on one table of the lookup */
+};
+
+int64_t mr_worker_now_ms(struct mr_worker *worker)
+{
+    return worker->store ? worker->store->ops->now_ms(worker->store) : mr_clock_wall_ms();
+}
+
+/* What was too slow for a time-out as a whole may go through in parts: a unit that failed halves
+ * the next, one that was decided doubles it again. */
+static void size_unit(struct mr_worker *worker, uint64_t n_outputs, bool decided)
+{
+    uint32_t *limit = &worker->pipeline.unit_outputs, most = worker->options.unit_outputs;
+    if (decided)
+        *limit = *limit < most / 2 ? *limit * 2 : most;
+    else if (n_outputs / 2 < *limit)
+        *limit = n_outputs < 2 ? 1 : (uint32_t)(n_outputs / 2);
+}
+
+bool mr_worker_commit_unit(struct mr_worker *worker)
+{
+    struct mr_error err;
+    uint64_t n_outputs = worker->unit.n_outputs;
+    bool ok = mr_delivery_commit(&worker->delivery, &worker->unit, &err);
+    for (size_t i = 0; ok && i < worker->unit.n_segments; i++)
+        if (worker->unit.segments[i].dead)
+            mr_tally_dead(&worker->tally, worker->unit.segments[i].class_);
+    mr_worker_reset_unit(worker);
+    size_unit(worker, n_outputs, ok);
+    if (!ok) {
+        mr_worker_recover(worker, &err);
+    } else {
+        worker->failures = 0;
+        worker->trouble = (struct mr_log_trouble){0};
+    }
+    return ok;
+}
+
+void mr_worker_claim_due(struct mr_worker *worker)
+{
+    struct mr_error err;
+    size_t claimed = 0, failed = 0;
+    if (!worker->claims_due || mr_clock_mono_ms() < worker->claim_at_ms)
+        return;
+    /* The open unit borrows from the script, which may be opened anew below. */
+    if (!mr_unit_empty(&worker->unit) && !mr_worker_commit_unit(worker))
+        return;
+    if ((worker->store && !worker->store->ops->connect(worker->store, &err)) ||
+        !mr_worker_open_script(worker, &err)) {
+        mr_worker_recover(worker, &err);
+        return;
+    }
+    for (size_t i = 0; i < worker->n_parts && !mr_worker_stopping(worker); i++) {
+        struct mr_part *part = &worker->parts[i];
+        if (part->claimed)
+            continue;
+        if (mr_delivery_claim(&worker->delivery, part, &err)) {
+            claimed++;
+            mr_log(MR_INFO, "claimed %s/%" PRId32 " at offset %" PRId64 ", unit %" PRId64,
+                   part->at.topic, part->at.partition, part->position, part->unit);
+            continue;
+        }
+        failed++;
+        mr_error_context(&err, "claiming %s/%" PRId32, part->at.topic, part->at.partition);
+        if (err.action == MR_STOP) {
+            mr_worker_halt(worker, &err);
+            return;
+        }
+        if (worker->store)
+            worker->store->ops->rollback(worker->store);
+        mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", err.msg);
+        if (worker->store && !worker->store->ops->connect(worker->store, &err)) {
+            mr_worker_recover(worker, &err);
+            return;
+        }
+    }
+    worker->claims_due = failed > 0;
+    if (failed) {
+        worker->claim_at_ms = mr_clock_mono_ms() + mr_worker_backoff_ms(worker);
+        mr_worker_set_status(worker, false, err.msg);
+    } else {
+        mr_worker_set_status(worker, true, NULL);
+        mr_worker_set_joined(worker);
+    }
+    if (claimed && !mr_worker_start_source(worker, &err))
+        mr_worker_recover(worker, &err);
+}
+
+void mr_worker_commit_if_due(struct mr_worker *worker, bool queue_empty)
+{
+    if (mr_unit_empty(&worker->unit)) {
+        /* Messages that are only dropped make no unit: they may not hold on to an old table either.
+         */
+        if (queue_empty || ++worker->pinned >= PIN_RECORDS) {
+            mr_pipeline_unpin(&worker->pipeline);
+            worker->pinned = 0;
+        }
+        return;
+    }
+    int64_t age_ms = mr_clock_mono_ms() - worker->unit.opened_ms;
+    if (queue_empty || age_ms >= worker->options.linger_ms ||
+        mr_pipeline_unit_full(&worker->pipeline, &worker->unit))
+        mr_worker_commit_unit(worker);
+}
+
+void mr_worker_advance_if_due(struct mr_worker *worker, bool now)
+{
+    struct mr_error err;
+    int64_t mono_ms = mr_clock_mono_ms();
+    if (!mr_unit_empty(&worker->unit))
+        return;
+    if (worker->advance_at_ms && (now || mono_ms >= worker->advance_at_ms)) {
+        worker->advance_at_ms = 0;
+        if (!mr_delivery_advance(&worker->delivery, worker->parts, worker->n_parts, &err)) {
+            mr_worker_recover(worker, &err);
+            return;
+        }
+        if (!worker->mark_at_ms)
+            worker->mark_at_ms = mono_ms + MARK_AFTER_MS;
+    }
+    if (worker->mark_at_ms && (now || mono_ms >= worker->mark_at_ms)) {
+        worker->mark_at_ms = 0;
+        if (!mr_delivery_mark(&worker->delivery, worker->parts, worker->n_parts, &err))
+            mr_worker_recover(worker, &err);
+    }
+}
+
+void mr_worker_source_is_back(struct mr_worker *worker)
+{
+    if (!worker->source_away)
+        return;
+    worker->source_away = false;
+    if (!worker->claims_due)
+        mr_worker_set_status(worker, true, NULL);
+}
+
+void mr_worker_feel_pulse(struct mr_worker *worker)
+{
+    struct mr_error err;
+    int64_t mono_ms = mr_clock_mono_ms(), low, high;
+    if (mono_ms < worker->pulse_at_ms || worker->claims_due || !worker->n_parts ||
+        !mr_unit_empty(&worker->unit))
+        return;
+    worker->pulse_at_ms = mono_ms + (worker->source_away ? PULSE_AWAY_MS : PULSE_MS);
+    if (worker->store) {
+        bool ok = worker->store->ops->begin(worker->store, NULL, 0, &err);
+        worker->store->ops->rollback(worker->store);
+        if (!ok) {
+            mr_worker_recover(worker, &err);
+            return;
+        }
+    }
+    if (worker->source_away && worker->source->ops->watermarks(worker->source, &worker->parts[0].at,
+                                                               PULSE_AWAY_MS, &low, &high, &err)) {
+        mr_log(MR_INFO, "the source is back");
+        mr_worker_source_is_back(worker);
+    }
+}
+
+void mr_worker_passed(struct mr_worker *worker, struct mr_part *part, int64_t position)
+{
+    part->position = position;
+    part->dropped++;
+    mr_part_set_job(part, NULL);
+    if (!worker->advance_at_ms)
+        worker->advance_at_ms = mr_clock_mono_ms() + ADVANCE_AFTER_MS;
+    if (part->dropped >= ADVANCE_AFTER_N)
+        worker->advance_at_ms = 1;
+}
