@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FLUSH_TIMEOUT_MS = 25000, CLAIM_TIMEOUT_MS = 1000 };
+enum { FLUSH_TIMEOUT_MS = 25000, CLAIM_TIMEOUT_MS = 1000, LOOK_TIMEOUT_MS = 5000 };
 
 struct lookup_wire {
     const struct mr_node *node;
@@ -79,6 +79,10 @@ static bool open_sink(void *arg, int index, struct mr_sink **out, struct mr_erro
     const struct pipeline_wire *wire = arg;
     char client_id[256];
     identity(wire, index, '.', client_id);
+    /* A topic that is missing is better told before the first message than with it. */
+    if (!mr_kafka_check(wire->sink_properties, wire->n_sink_properties, wire->sink_topics.items,
+                        wire->sink_topics.n, LOOK_TIMEOUT_MS, err))
+        return false;
     struct mr_kafka_sink_options options = {
         .properties = wire->sink_properties,
         .n_properties = wire->n_sink_properties,

@@ -88,8 +88,9 @@ return {
     doc = "The consumer group. Two pipelines may not share one: each would take partitions from the other." },
   { path = "pipelines.*.source.start", type = "enum", values = { "earliest", "latest" }, default = "earliest",
     reloadable = false,
-    doc = "Where a group that has no position yet begins. `earliest` loses nothing that was sent before. With `latest` "
-      .. "a partition that is added later begins at its end too: what arrived there before Millrace saw it is skipped." },
+    doc = "Where a group that has no position yet begins. `earliest` loses nothing that was sent before. With "
+      .. "`latest` a partition that is added later begins at its end too: what arrived there before Millrace saw it "
+      .. "is skipped." },
   { path = "pipelines.*.source.kafka", type = "properties", required = true, side = "source", reloadable = false,
     needs = { "bootstrap.servers" },
     doc = "Properties that go to librdkafka unchanged, by librdkafka's own names: `[\"bootstrap.servers\"]` and what "

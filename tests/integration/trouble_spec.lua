@@ -82,20 +82,25 @@ describe("trouble", function()
     assert.equal(0, (started:stop()))
   end)
 
-  it("with a topic that is missing: a line that says how to make it, and work begins when it is there", function()
-    local topic = s.id .. "_late"
-    s.promo.source.topics = { topic }
-    local started = s:start { wait = false }
-    started:wait_log("topic " .. topic .. " does not exist")
-    assert.truthy(complaints(started)[1]:find("millrace init --create-topics", 1, true), started:log())
-    assert.equal(503, (started:get("/readyz")))
-    shell.run { "tests/support/topics", topic .. ":1" }
-    s.topic_in = topic
-    started:wait_ready(60)
-    s:produce { scene.campaign() }
-    s:wait_rows(8)
-    assert.equal(0, (started:stop()))
-  end)
+  for _, side in ipairs { "input", "output" } do
+    it("with an " .. side .. " topic that is missing: says how to make it, begins when it is there", function()
+      local topic = s.id .. "_late"
+      if side == "input" then
+        s.promo.source.topics, s.topic_in = { topic }, topic
+      else
+        s.promo.sinks.kafka.topic, s.topic_out = topic, topic
+      end
+      local started = s:start { wait = false }
+      started:wait_log("topic " .. topic .. " does not exist")
+      assert.truthy(complaints(started)[1]:find("millrace init --create-topics", 1, true), started:log())
+      assert.equal(503, (started:get("/readyz")))
+      shell.run { "tests/support/topics", topic .. ":1" }
+      started:wait_ready(60)
+      s:produce { scene.campaign() }
+      s:wait_rows(8)
+      assert.equal(0, (started:stop()))
+    end)
+  end
 
   it("with input that retention deleted unread: halts with the command that resolves it", function()
     local started = s:start()
