@@ -39,14 +39,6 @@ void mr_thread_start(struct mr_thread *thread, void (*run)(void *arg), void *arg
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-bool mr_thread_ended(struct mr_thread *thread)
-{
-    pthread_mutex_lock(&thread->lock);
-    bool ended = thread->ended;
-    pthread_mutex_unlock(&thread->lock);
-    return ended;
-}
-
 bool mr_thread_join(struct mr_thread *thread, int64_t deadline_mono_ms)
 {
     struct timespec at = {.tv_sec = deadline_mono_ms / 1000,

@@ -21,7 +21,6 @@ struct mr_thread {
 };
 
 void mr_thread_start(struct mr_thread *thread, void (*run)(void *arg), void *arg);
-bool mr_thread_ended(struct mr_thread *thread);
 /* Deadline in monotonic milliseconds. False: still running. */
 bool mr_thread_join(struct mr_thread *thread, int64_t deadline_mono_ms);
 

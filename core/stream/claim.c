@@ -29,7 +29,7 @@ static bool halt(struct mr_error *err, const char *name, const char *what, const
 }
 
 /* Where a group that has never been here begins. */
-static bool first_offset(struct mr_delivery *delivery, const struct mr_part *part, int64_t low,
+static void first_offset(struct mr_delivery *delivery, const struct mr_part *part, int64_t low,
                          int64_t high, const struct mr_committed *committed, int64_t *offset)
 {
     char name[256];
@@ -43,7 +43,6 @@ static bool first_offset(struct mr_delivery *delivery, const struct mr_part *par
                name_of(delivery, part, name),
                delivery->options.start == MR_START_EARLIEST ? "earliest" : "latest", *offset);
     }
-    return true;
 }
 
 /* The ledger has nothing yet: its first position is written before anything is read. */
@@ -59,8 +58,7 @@ static bool adopt(struct mr_delivery *delivery, struct mr_part *part, int64_t lo
                     "database does not have (another database, or a restored backup)",
                     "Point sinks.postgres.dsn at the database that this group was used with, or "
                     "give source.group a new name");
-    if (!first_offset(delivery, part, low, high, committed, &part->position))
-        return false;
+    first_offset(delivery, part, low, high, committed, &part->position);
     struct mr_store *store = delivery->store;
     struct mr_advance step = {.at = part->at, .epoch = part->epoch, .next_offset = part->position};
     if (store) {
@@ -193,8 +191,7 @@ bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struc
 
     if (!store) {
         part->unit = kafka_unit;
-        if (!first_offset(delivery, part, low, high, &committed, &part->position))
-            return false;
+        first_offset(delivery, part, low, high, &committed, &part->position);
     } else if (part->position < 0) {
         if (!adopt(delivery, part, low, high, &committed, kind, err))
             return false;
@@ -211,7 +208,6 @@ bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struc
     part->decided = part->position;
     part->marked_offset =
         committed.present && kafka_unit == part->unit ? committed.offset : part->position;
-    part->marked_unit = part->unit;
     part->dropped = 0;
     part->claimed = true;
     mr_metric_add(delivery->counters.claims, 1);

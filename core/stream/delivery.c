@@ -18,7 +18,7 @@
 void mr_delivery_init(struct mr_delivery *delivery, const char *pipeline,
                       const struct mr_delivery_options *options)
 {
-    *delivery = (struct mr_delivery){.options = *options, .pipeline = pipeline};
+    *delivery = (struct mr_delivery){.options = *options};
     mr_metrics_label(&delivery->labels, "pipeline", pipeline);
     const char *labels = mr_buf_cstr(&delivery->labels);
     delivery->counters = (struct mr_delivery_counters){
@@ -314,7 +314,6 @@ static bool settle(struct mr_delivery *delivery, const struct range *range, stru
     for (size_t i = range->lo; i < range->hi; i++) {
         struct mr_part *part = range->unit->segments[i].part;
         part->marked_offset = part->decided;
-        part->marked_unit = part->unit;
     }
     return true;
 }
@@ -449,7 +448,6 @@ bool mr_delivery_mark(struct mr_delivery *delivery, struct mr_part *parts, size_
     for (size_t i = 0; i < n; i++)
         if (parts[i].claimed) {
             parts[i].marked_offset = parts[i].decided;
-            parts[i].marked_unit = parts[i].unit;
         }
     return true;
 }

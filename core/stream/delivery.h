@@ -53,7 +53,6 @@ struct mr_delivery {
     struct mr_job_state *jobs;
     size_t cap_steps, cap_runs, cap_letters;
     struct mr_buf dead_frames;
-    const char *pipeline;
 };
 
 void mr_delivery_init(struct mr_delivery *delivery, const char *pipeline,

@@ -20,7 +20,6 @@ struct mr_part {
     int64_t decided;       /* next_offset in the ledger */
     int64_t position;      /* next offset to take */
     int64_t marked_offset; /* offset that Kafka shows */
-    int64_t marked_unit;   /* u that Kafka shows; unit - 1 <= marked_unit <= unit */
     uint64_t dropped;      /* messages passed since `decided` moved */
     /* Fan-out in progress, as the ledger has it. Owns the bytes. */
     bool has_job;

@@ -14,7 +14,6 @@
 #include "stream/unit.h"
 
 struct mr_pipeline {
-    const char *name;
     struct mr_script *script;
     struct mr_source *source;         /* for headers */
     struct mr_lookup *lookup;         /* NULL: the script's `map` */

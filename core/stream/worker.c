@@ -156,7 +156,8 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
             mr_tally_drop(&worker->tally, pass.reason);
             mr_worker_passed(worker, part, rec->offset + 1);
             break;
-        case MR_VERDICT_HOLD:
+        case MR_VERDICT_HOLD: /* a script that holds is refused at load */
+            mr_assert_failed("a message is held", __FILE__, __LINE__);
         case MR_VERDICT_RETRY:
         case MR_VERDICT_STOP:
             mr_worker_recover(worker, &err);
@@ -267,7 +268,6 @@ struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomi
     mr_delivery_init(&worker->delivery, options->pipeline, &options->delivery);
     mr_unit_init(&worker->unit);
     worker->pipeline = (struct mr_pipeline){
-        .name = options->pipeline,
         .lookup = options->lookup,
         .span = mr_span_new(),
         .unit_outputs = options->unit_outputs,

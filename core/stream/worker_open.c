@@ -21,6 +21,7 @@ bool mr_worker_open_script(struct mr_worker *worker, struct mr_error *err)
     bool ok = true;
     if (worker->options.lookup) {
         table = mr_lookup_acquire(worker->options.lookup);
+        worker->awaits_lookup = !table;
         if (!table)
             return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                                 "waiting for the lookup's first load");
@@ -69,6 +70,7 @@ bool mr_worker_open_all(struct mr_worker *worker)
 {
     struct mr_error err;
     while (!mr_worker_stopping(worker)) {
+        worker->awaits_lookup = false;
         if (open_parts(worker, &err)) {
             worker->failures = 0;
             worker->trouble = (struct mr_log_trouble){0};
@@ -79,9 +81,7 @@ bool mr_worker_open_all(struct mr_worker *worker)
             return false;
         }
         mr_worker_set_status(worker, false, err.msg);
-        bool waiting_for_lookup =
-            worker->options.lookup && strncmp(err.msg, "waiting for the lookup", 22) == 0;
-        if (waiting_for_lookup) { /* not a failure: a long load is followed at once */
+        if (worker->awaits_lookup) { /* a long load is followed at once */
             mr_log(MR_DEBUG, "%s", err.msg);
             worker->failures = 0;
         } else {

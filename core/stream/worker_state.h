@@ -43,7 +43,8 @@ struct mr_worker {
     unsigned pinned;      /* records since the lookup's table was pinned without a unit */
     int64_t advance_at_ms, mark_at_ms; /* 0: nothing to do */
     int64_t pulse_at_ms;
-    bool source_away; /* it said so, and nothing has come since */
+    bool awaits_lookup; /* its first load; not a failure */
+    bool source_away;   /* it said so, and nothing has come since */
     int exit_code;
     bool done;
     struct mr_log_gate reject_gate;
