@@ -137,27 +137,33 @@ static bool check_input(struct mr_delivery *delivery, const struct mr_part *part
 {
     char name[256], what[300], cure[700];
     name_of(delivery, part, name);
-    if (part->position < low) {
+    if (part->position >= low && part->position <= high)
+        return true;
+    if (part->position < low)
         snprintf(what, sizeof what,
                  "messages %" PRId64 " to %" PRId64
                  " were deleted by retention before they were read",
                  part->position, low - 1);
-        snprintf(cure, sizeof cure,
-                 "To accept the loss, start again after this in psql: update millrace_ledger set "
-                 "next_offset = %" PRId64 " where grp = '%s' and topic = '%s' and part = %" PRId32,
-                 low, delivery->options.group, part->at.topic, part->at.partition);
-        return halt(err, name, what, cure);
-    }
-    if (part->position > high) {
+    else
         snprintf(what, sizeof what,
-                 "the ledger stands at %" PRId64 " but the topic ends at %" PRId64
+                 "the group stands at %" PRId64 " but the topic ends at %" PRId64
                  ": it was deleted and made again",
                  part->position, high);
+    if (!delivery->store)
+        return halt(err, name, what,
+                    "To accept that, set the group's offset with kafka-consumer-groups "
+                    "--reset-offsets while Millrace is stopped");
+    if (part->position > high)
         return halt(err, name, what,
                     "To begin anew: delete from millrace_ledger where topic is this topic, and "
                     "delete the group's offsets (kafka-consumer-groups --delete-offsets)");
-    }
-    return true;
+    /* A fan-out that was in progress belonged to a message that is gone. */
+    snprintf(cure, sizeof cure,
+             "To accept the loss, start again after this in psql: update millrace_ledger set "
+             "next_offset = %" PRId64 ", job_keys = null, job_cursor = null, job_trigger_ms = null "
+             "where grp = '%s' and topic = '%s' and part = %" PRId32,
+             low, delivery->options.group, part->at.topic, part->at.partition);
+    return halt(err, name, what, cure);
 }
 
 bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struct mr_error *err)

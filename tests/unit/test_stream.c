@@ -761,7 +761,8 @@ static void claim_goes_on_or_halts_with_a_cure(void **state)
         {offset_moved, "changed by another program", "kafka-consumer-groups --delete-offsets"},
         {other_database, "another database's ledger", "sinks.postgres.dsn"},
         {ledger_empty, "this database does not have", "sinks.postgres.dsn"},
-        {retention, "deleted by retention", "update millrace_ledger"},
+        {retention, "deleted by retention",
+         "update millrace_ledger set next_offset = 4, job_keys = null"},
         {topic_made_again, "deleted and made again", "delete from millrace_ledger"},
         {newer_mode, "exactly_once", "version that wrote it"},
     };
@@ -770,6 +771,28 @@ static void claim_goes_on_or_halts_with_a_cure(void **state)
         assert_non_null(strstr(msg, halts[i].says));
         assert_non_null(strstr(msg, halts[i].cure));
     }
+}
+
+static void without_a_ledger_the_cure_names_none(void **state)
+{
+    (void)state;
+    struct mem_world world;
+    struct hand hand;
+    struct mr_error err;
+    mem_world_init(&world);
+    mem_add(&world, 0, "a x");
+    world.low[0] = 4;
+    world.offsets[0] = (struct mr_committed){.present = true, .offset = 1};
+    hand_init(&hand, &world);
+    struct mr_store *store = hand.delivery.store;
+    hand.delivery.store = NULL;
+    assert_false(mr_delivery_claim(&hand.delivery, &hand.part, &err));
+    assert_int_equal(err.action, MR_STOP);
+    assert_non_null(strstr(err.msg, "kafka-consumer-groups --reset-offsets"));
+    assert_null(strstr(err.msg, "ledger"));
+    hand.delivery.store = store;
+    hand_fini(&hand);
+    mem_world_fini(&world);
 }
 
 static void a_new_group_starts_where_it_is_told(void **state)
@@ -873,6 +896,7 @@ int main(void)
         cmocka_unit_test(a_flood_of_bad_messages_is_kept_in_units_of_bounded_size),
         cmocka_unit_test(an_earlier_owner_is_fenced),
         cmocka_unit_test(claim_goes_on_or_halts_with_a_cure),
+        cmocka_unit_test(without_a_ledger_the_cure_names_none),
         cmocka_unit_test(a_new_group_starts_where_it_is_told),
         cmocka_unit_test(a_halt_ends_the_worker_with_its_code),
         cmocka_unit_test(kafka_alone_needs_no_store),
