@@ -114,8 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fuzz_input in = {data, data + size};
     struct mr_script script = {&script_ops};
     struct mr_source source = {&source_ops};
-    struct mr_pipeline pipeline = {.name = "fuzz",
-                                   .script = &script,
+    struct mr_pipeline pipeline = {.script = &script,
                                    .source = &source,
                                    .lookup = lookup,
                                    .span = mr_span_new(),
