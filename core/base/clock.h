@@ -11,6 +11,13 @@ int64_t mr_clock_mono_ms(void);
 int64_t mr_clock_mono_us(void);
 int64_t mr_clock_wall_ms(void);
 
+/* Sleeps. */
+void mr_clock_sleep_ms(int ms);
+
+/* For the simulator: from now on time, sleep and chance are these; NULLs for the kernel's again.
+ * Before any other thread runs. */
+void mr_clock_hook(int64_t (*now_us)(void), void (*sleep_ms)(int ms), int64_t (*random63)(void));
+
 /* Back-off: doubles from 100 ms to `max_ms` with jitter (half to whole). `attempt` starts at 0. */
 int mr_clock_backoff_ms(unsigned attempt, int max_ms);
 

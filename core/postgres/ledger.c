@@ -143,9 +143,10 @@ static void read_claim(struct mr_pg_store *s, PGresult *const *results, int64_t 
     out->job.trigger_ms = strtoll(PQgetvalue(row, 0, 5), NULL, 10);
 }
 
-bool mr_pg_store_claim(struct mr_store *store, const struct mr_partition *at, struct mr_claim *out,
-                       struct mr_error *err)
+bool mr_pg_store_claim(struct mr_store *store, const struct mr_partition *at, int64_t epoch_before,
+                       struct mr_claim *out, struct mr_error *err)
 {
+    (void)epoch_before;
     struct mr_pg_store *s = mr_pg_store_of(store);
     struct claim_sql sql = {0};
     PGresult *results[CLAIM_N] = {NULL};

@@ -43,8 +43,8 @@ extern const char mr_pg_clock_sql[];
 #define MR_PG_BURY        "mr_bury"
 
 /* ledger.c */
-bool mr_pg_store_claim(struct mr_store *store, const struct mr_partition *at, struct mr_claim *out,
-                       struct mr_error *err);
+bool mr_pg_store_claim(struct mr_store *store, const struct mr_partition *at, int64_t epoch_before,
+                       struct mr_claim *out, struct mr_error *err);
 bool mr_pg_store_begin(struct mr_store *store, const struct mr_advance *steps, size_t n,
                        struct mr_error *err);
 bool mr_pg_store_check(struct mr_store *store, struct mr_error *err);

@@ -177,7 +177,7 @@ bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struc
 
     part->claimed = false;
     /* Fence first: nobody before us can decide anything from here on. */
-    if (store && !store->ops->claim(store, &part->at, &claim, err))
+    if (store && !store->ops->claim(store, &part->at, part->epoch, &claim, err))
         return false;
     if (store && claim.mode[0] && strcmp(claim.mode, MR_MODE_AT_LEAST_ONCE) != 0)
         return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,

@@ -11,7 +11,7 @@
 
 enum { ID_LEN = 8 };
 
-void mr_mark_format(char metadata[256], const char *ledger_id, int64_t unit)
+void mr_mark_format(char metadata[MR_METADATA_MAX + 1], const char *ledger_id, int64_t unit)
 {
     snprintf(metadata, 256, "mr1;l=%.8s;u=%" PRId64, ledger_id, unit);
 }

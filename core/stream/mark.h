@@ -18,7 +18,7 @@ enum mr_mark_kind {
     MR_MARK_FOREIGN /* another ledger's */
 };
 
-void mr_mark_format(char metadata[256], const char *ledger_id, int64_t unit);
+void mr_mark_format(char metadata[MR_METADATA_MAX + 1], const char *ledger_id, int64_t unit);
 enum mr_mark_kind mr_mark_read(const struct mr_committed *committed, const char *ledger_id,
                                int64_t *unit);
 

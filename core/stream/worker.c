@@ -235,9 +235,8 @@ static void drain(struct mr_worker *worker)
         mr_worker_advance_if_due(worker, true);
 }
 
-static void run(void *arg)
+void mr_worker_run(struct mr_worker *worker)
 {
-    struct mr_worker *worker = arg;
     char name[96];
     snprintf(name, sizeof name, "%s/%d", worker->options.pipeline, worker->options.index);
     mr_log_thread_name(name);
@@ -258,7 +257,12 @@ static void run(void *arg)
     pthread_mutex_unlock(&worker->lock);
 }
 
-struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomic_bool *stop)
+static void run(void *arg)
+{
+    mr_worker_run(arg);
+}
+
+struct mr_worker *mr_worker_new(const struct mr_worker_options *options, atomic_bool *stop)
 {
     struct mr_worker *worker = mr_calloc(1, sizeof *worker);
     worker->options = *options;
@@ -275,8 +279,22 @@ struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomi
         .max_message_bytes = options->max_message_bytes,
     };
     mr_tally_init(&worker->tally, options->pipeline);
+    return worker;
+}
+
+struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomic_bool *stop)
+{
+    struct mr_worker *worker = mr_worker_new(options, stop);
     mr_thread_start(&worker->thread, run, worker);
     return worker;
+}
+
+int mr_worker_free(struct mr_worker *worker)
+{
+    int exit_code = worker->exit_code;
+    pthread_mutex_destroy(&worker->lock);
+    free(worker);
+    return exit_code;
 }
 
 struct mr_worker_status mr_worker_status(struct mr_worker *worker)
@@ -291,8 +309,6 @@ bool mr_worker_join(struct mr_worker *worker, int64_t deadline_mono_ms, int *exi
 {
     if (!mr_thread_join(&worker->thread, deadline_mono_ms))
         return false;
-    *exit_code = worker->exit_code;
-    pthread_mutex_destroy(&worker->lock);
-    free(worker);
+    *exit_code = mr_worker_free(worker);
     return true;
 }

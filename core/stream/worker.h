@@ -50,6 +50,11 @@ struct mr_worker;
 
 /* Starts the thread. The options are copied; strings and lookup are borrowed until join. */
 struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomic_bool *stop);
+/* The same without a thread of its own: run does the work in the caller's, until the stop; free
+ * gives the exit code. For the simulator. */
+struct mr_worker *mr_worker_new(const struct mr_worker_options *options, atomic_bool *stop);
+void mr_worker_run(struct mr_worker *worker);
+int mr_worker_free(struct mr_worker *worker);
 struct mr_worker_status mr_worker_status(struct mr_worker *worker);
 /* Waits for the thread until the deadline (monotonic), frees the worker; its exit code. False:
  * still running. */

@@ -11,12 +11,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum {
     BACKOFF_MAX_MS = 10000,
-    CALM_MS = 60000,   /* after which a failure counts as the first again */
-    STEP_NS = 20000000 /* of a wait that a stop can end */
+    CALM_MS = 60000, /* after which a failure counts as the first again */
+    STEP_MS = 20     /* of a wait that a stop can end */
 };
 
 void mr_worker_set_status(struct mr_worker *worker, bool well, const char *problem)
@@ -61,7 +60,7 @@ void mr_worker_wait_backoff(struct mr_worker *worker)
 {
     int64_t until = mr_clock_mono_ms() + mr_worker_backoff_ms(worker);
     while (!mr_worker_stopping(worker) && mr_clock_mono_ms() < until)
-        nanosleep(&(struct timespec){.tv_nsec = STEP_NS}, NULL);
+        mr_clock_sleep_ms(STEP_MS);
 }
 
 struct mr_part *mr_worker_find_part(struct mr_worker *worker, const struct mr_record *rec)

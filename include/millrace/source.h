@@ -33,18 +33,25 @@ struct mr_partition {
     int32_t partition;
 };
 
+/* Kafka's own bound is 4096 bytes (offset.metadata.max.bytes). */
+enum { MR_METADATA_MAX = 4096 };
+
 /* What the group's committed offset says. `metadata` is ours or anybody's; not interpreted here. */
 struct mr_committed {
     bool present;
     int64_t offset;
-    char metadata[256]; /* NUL-terminated, cut if longer */
+    char metadata[MR_METADATA_MAX + 1]; /* NUL-terminated, cut if longer */
 };
+
+/* Proof of membership in the group, captured when the assignment arrived; opaque. A sink of the
+ * same room hands it to the broker with a transaction's offsets. */
+struct mr_member;
 
 /* An offset to commit, with its metadata (ASCII). Also where to start. */
 struct mr_mark {
     struct mr_partition at;
     int64_t next_offset;
-    char metadata[256];
+    char metadata[MR_METADATA_MAX + 1];
 };
 
 struct mr_source_ops {
@@ -54,8 +61,8 @@ struct mr_source_ops {
                           struct mr_error *err);
     /* Borrows until the next poll. */
     const struct mr_partition *(*assignment)(struct mr_source *source, size_t *n);
-    /* The committed offset of one partition, stable (no transaction pending on it); waits up to
-     * timeout_ms. An error means "ask again", never "absent". */
+    /* The committed offset of one partition, stable; waits up to timeout_ms while a transaction is
+     * pending on it. An error means "ask again", never "absent". */
     bool (*committed)(struct mr_source *source, const struct mr_partition *at, int timeout_ms,
                       struct mr_committed *out, struct mr_error *err);
     /* First offset that exists, and the high watermark. */
@@ -68,6 +75,9 @@ struct mr_source_ops {
      * has moved on is RECOVER. */
     bool (*commit)(struct mr_source *source, const struct mr_mark *marks, size_t n,
                    struct mr_error *err);
+    /* Of the assignment in force; NULL if the group has moved on, or counts us as no member.
+     * Borrows until the next poll. */
+    const struct mr_member *(*member)(struct mr_source *source);
     /* Fills rec->headers; they live until release. */
     void (*headers)(struct mr_source *source, struct mr_record *rec);
     void (*release)(struct mr_source *source, struct mr_record *rec);

@@ -28,13 +28,26 @@ struct mr_job_state {
     int64_t trigger_ms;     /* frozen ctx.now_ms */
 };
 
+/* The final bytes of a unit's messages of one partition, kept until Kafka has them for certain
+ * (redo.h). */
+struct mr_redo {
+    struct mr_bytes payload;
+    const char *codec; /* what the payload is; static */
+    uint32_t n;        /* messages */
+    uint32_t crc32c;   /* of the payload */
+};
+
 /* What the ledger held when it was claimed. */
 struct mr_claim {
     bool inserted; /* no row was there: a new group or partition */
     int64_t epoch; /* ours from now on, random */
     int64_t unit;
     int64_t next_offset; /* -1 until the first start is decided */
-    char mode[24];       /* that of the last owner: whose recovery comes first */
+    char mode[24];       /* that of the last decided unit: whose recovery comes first */
+    char owner[256];     /* whoever claimed it before, "" if nobody: its transactional id */
+    int64_t trying; /* offset at which an owner before began to build and was not heard of again;
+                       -1: none */
+    int attempts;   /* how many in a row did so at the same offset */
     bool has_job;
     struct mr_job_state job; /* borrows until the next call */
 };
@@ -46,6 +59,7 @@ struct mr_advance {
     int64_t new_unit;    /* unit + 1, or unit when nothing goes to Kafka */
     int64_t next_offset;
     const struct mr_job_state *job; /* NULL: none after this */
+    const struct mr_redo *redo;     /* NULL: none. Those of earlier units are deleted either way */
 };
 
 struct mr_dead_letter {
@@ -53,6 +67,8 @@ struct mr_dead_letter {
     const char *class_;
     const char *error;
     const char *bundle;
+    const struct mr_job_state
+        *job; /* of a chunk: where its fan-out stood; NULL: at its beginning */
 };
 
 /* A run of rows with the same column set. */
@@ -73,9 +89,17 @@ struct mr_store_ops {
      */
     bool (*connect)(struct mr_store *store, struct mr_error *err);
     /* Fences: after it, no earlier owner's transaction can commit. In its own transaction. Inserts
-     * the ledger row if there is none. */
-    bool (*claim)(struct mr_store *store, const struct mr_partition *at, struct mr_claim *out,
-                  struct mr_error *err);
+     * the ledger row if there is none. A `trying` that was left by `epoch_before`, our own claim
+     * before this one (0: none), does not count as an attempt: we have not died of it. */
+    bool (*claim)(struct mr_store *store, const struct mr_partition *at, int64_t epoch_before,
+                  struct mr_claim *out, struct mr_error *err);
+    /* The redo of that unit; *found false: there is none. Borrows until the next call. */
+    bool (*redo)(struct mr_store *store, const struct mr_partition *at, int64_t unit,
+                 struct mr_redo *out, bool *found, struct mr_error *err);
+    /* Notes that the message at `offset` is about to be worked on (-1: is not), in its own
+     * transaction, which need not survive a crash of the server. Losing the fence is RECOVER. */
+    bool (*attempt)(struct mr_store *store, const struct mr_partition *at, int64_t epoch,
+                    int64_t offset, struct mr_error *err);
     /* BEGIN and the compare-and-swap of each partition, sorted by the caller. A lost one (somebody
      * else claimed) is RECOVER. */
     bool (*begin)(struct mr_store *store, const struct mr_advance *steps, size_t n,

@@ -40,7 +40,8 @@ local third_party = {
   { "^simdjson%.h$", set "lua" },
   { "^microhttpd%.h$", set "admin" },
   { "^xxhash%.h$", set "lookup base lua" },
-  { "^lz4.*%.h$", set "postgres stream" },
+  { "^lz4.*%.h$", set "stream" },
+  { "^isa%-l/", set "stream" },
 }
 
 local c_headers = set [[assert.h complex.h ctype.h errno.h fenv.h float.h inttypes.h iso646.h limits.h locale.h

@@ -222,9 +222,15 @@ static void source_close(struct mr_source *base)
 
 struct mr_source *mem_source(struct mem_world *world)
 {
-    static const struct mr_source_ops ops = {source_poll,       source_assignment, source_committed,
-                                             source_watermarks, source_start,      source_commit,
-                                             source_headers,    source_release,    source_close};
+    static const struct mr_source_ops ops = {.poll = source_poll,
+                                             .assignment = source_assignment,
+                                             .committed = source_committed,
+                                             .watermarks = source_watermarks,
+                                             .start = source_start,
+                                             .commit = source_commit,
+                                             .headers = source_headers,
+                                             .release = source_release,
+                                             .close = source_close};
     struct memory_source *source = mr_calloc(1, sizeof *source);
     source->base.ops = &ops;
     source->world = world;
@@ -293,7 +299,8 @@ static void sink_close(struct mr_sink *base)
 
 struct mr_sink *mem_sink(struct mem_world *world)
 {
-    static const struct mr_sink_ops ops = {sink_produce, sink_flush, sink_abort, sink_close};
+    static const struct mr_sink_ops ops = {
+        .produce = sink_produce, .flush = sink_flush, .abort = sink_abort, .close = sink_close};
     struct memory_sink *sink = mr_calloc(1, sizeof *sink);
     sink->base.ops = &ops;
     sink->world = world;
@@ -357,9 +364,10 @@ static bool store_connect(struct mr_store *base, struct mr_error *err)
     return true;
 }
 
-static bool store_claim(struct mr_store *base, const struct mr_partition *at, struct mr_claim *out,
-                        struct mr_error *err)
+static bool store_claim(struct mr_store *base, const struct mr_partition *at, int64_t epoch_before,
+                        struct mr_claim *out, struct mr_error *err)
 {
+    (void)epoch_before;
     struct memory_store *store = (struct memory_store *)base;
     struct mem_ledger *ledger = &store->world->ledger[at->partition];
     if (strikes(store->world, MEM_CLAIM))

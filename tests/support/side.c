@@ -127,7 +127,7 @@ struct mr_claim claimed(struct mr_store *store)
 {
     struct mr_claim claim;
     struct mr_error err;
-    if (!store->ops->claim(store, &place, &claim, &err))
+    if (!store->ops->claim(store, &place, 0, &claim, &err))
         fail_msg("%s", err.msg);
     return claim;
 }

@@ -104,7 +104,7 @@ static void a_unit_over_partitions_is_all_or_nothing(void **state)
     for (int32_t i = 0; i < 3; i++) {
         struct mr_partition at = {"topic_in", i};
         struct mr_claim claim;
-        assert_true(a->ops->claim(a, &at, &claim, &err));
+        assert_true(a->ops->claim(a, &at, 0, &claim, &err));
         steps[i] = (struct mr_advance){
             .at = at, .epoch = claim.epoch, .unit = 0, .new_unit = 1, .next_offset = 10 + i};
     }
@@ -114,7 +114,7 @@ static void a_unit_over_partitions_is_all_or_nothing(void **state)
                             "FROM millrace_ledger"),
                         "1/10 1/11 1/12");
     struct mr_claim taken;
-    assert_true(b->ops->claim(b, &steps[1].at, &taken, &err));
+    assert_true(b->ops->claim(b, &steps[1].at, 0, &taken, &err));
     for (int i = 0; i < 3; i++) {
         steps[i].unit = steps[i].new_unit; /* only drops: the unit stays */
         steps[i].next_offset += 100;
@@ -143,7 +143,7 @@ struct claiming {
 static void *run_claim(void *arg)
 {
     struct claiming *c = arg;
-    c->ok = c->store->ops->claim(c->store, &place, &c->claim, &c->err);
+    c->ok = c->store->ops->claim(c->store, &place, 0, &c->claim, &c->err);
     return NULL;
 }
 
