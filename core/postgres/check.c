@@ -15,8 +15,9 @@
 static const char rights_sql[] =
     "SELECT pg_catalog.format('%s on %s', r.privilege, r.name) FROM ("
     "SELECT v.privilege, v.name, pg_catalog.has_table_privilege(v.name, v.privilege) AS held "
-    "FROM (VALUES ('SELECT', $1), ('INSERT', $1), ('UPDATE', $1), ('INSERT', $2)) "
-    "AS v (privilege, name) WHERE v.name IS NOT NULL "
+    "FROM (VALUES ('SELECT', $1), ('INSERT', $1), ('UPDATE', $1), "
+    "('SELECT', $6), ('INSERT', $6), ('DELETE', $6), ('INSERT', $2)) AS v (privilege, name) "
+    "WHERE v.name IS NOT NULL "
     "UNION ALL "
     "SELECT 'INSERT (' || c.name || ')', $3, pg_catalog.has_column_privilege($3, c.name, 'INSERT') "
     "FROM pg_catalog.unnest($4::text[]) AS c (name) WHERE $3 IS NOT NULL "
@@ -62,6 +63,7 @@ static bool check_rights(struct mr_pg *pg, struct mr_pg_home *home, struct mr_pg
     mr_pg_arg_text(&args, table ? mr_buf_cstr(&table->sql_name) : NULL);
     mr_pg_arg_text(&args, mr_buf_cstr(&columns));
     mr_pg_arg_int(&args, table ? table->oid : 0);
+    mr_pg_arg_text(&args, mr_buf_cstr(&home->redo));
     PGresult *res = mr_pg_query(pg, rights_sql, &args);
     bool ok = mr_pg_expect(pg, res, PGRES_TUPLES_OK, MR_PG_OURS, "looking at the rights", err);
     for (int i = 0; ok && i < PQntuples(res); i++)

@@ -184,6 +184,7 @@ static void bury_one(struct mr_pg_store *s, const struct mr_dead_letter *letter,
     mr_pg_arg_bytes(&args, rec->key);
     mr_pg_arg_bytes(&args, rec->value);
     mr_pg_arg_bytes(&args, header_array(&s->chunk, rec));
+    mr_pg_arg_job(&args, letter->job);
     mr_pg_pipe_call(&s->pg, MR_PG_BURY, &args);
 }
 

@@ -115,7 +115,7 @@ PGresult *mr_pg_query(struct mr_pg *pg, const char *sql, const struct mr_pg_args
     if (!mr_pg_alive(pg))
         return NULL;
     int sent = args ? PQsendQueryParams(pg->conn, sql, args->n, NULL, args->values, args->lengths,
-                                        args->formats, 0)
+                                        args->formats, args->binary)
                     : PQsendQuery(pg->conn, sql);
     if (!sent)
         return NULL;

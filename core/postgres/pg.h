@@ -63,6 +63,7 @@ struct mr_pg_args {
     const char *values[MR_PG_PARAMS_MAX];
     int lengths[MR_PG_PARAMS_MAX], formats[MR_PG_PARAMS_MAX];
     char digits[MR_PG_PARAMS_MAX][24];
+    bool binary; /* the answer, in mr_pg_query */
 };
 void mr_pg_arg_text(struct mr_pg_args *args, const char *text); /* borrows; NULL is null */
 void mr_pg_arg_int(struct mr_pg_args *args, int64_t value);

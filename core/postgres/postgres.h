@@ -27,7 +27,7 @@ struct mr_postgres_store_options {
     const char *owner; /* <app>.<pipeline>.<group>.<instance>.<worker>; unique, locked for life */
     const char *instance;         /* for sentences; NULL: owner is named instead */
     const char *application_name; /* millrace/<group>/<instance>/<worker> */
-    const char *mode;             /* "at_least_once" */
+    const char *mode;             /* "at_least_once" or "exactly_once" */
     const atomic_bool *cancel;    /* ends waits of connect and claim early; may be NULL */
 };
 /* No I/O: `connect` does it. */
@@ -67,9 +67,10 @@ MR_MUSTCHECK bool mr_postgres_table_check(const char *table, struct mr_error *er
 
 /*
  * Creates what Millrace needs in the first schema of the search path: millrace_meta,
- * millrace_ledger and, unless NULL, `dead_table`. Idempotent, also when several do it at once;
- * never touches another table. `sql_out` (may be NULL) receives the SQL; with print_only that is
- * all, and nothing is connected to.
+ * millrace_ledger, millrace_redo and, unless NULL, `dead_table`; brings those of an earlier version
+ * up to this one. Idempotent, also when several do it at once; never touches another table.
+ * `sql_out` (may be NULL) receives the SQL; with print_only that is all, and nothing is connected
+ * to.
  */
 MR_MUSTCHECK bool mr_postgres_init(const char *dsn, const char *dead_table, bool print_only,
                                    struct mr_buf *sql_out, struct mr_error *err);
@@ -84,6 +85,35 @@ MR_MUSTCHECK bool mr_postgres_check(const struct mr_postgres_store_options *opti
                                     struct mr_buf *report, const struct mr_row_schema **schema,
                                     struct mr_error *err);
 void mr_postgres_row_schema_free(const struct mr_row_schema *schema);
+
+/*
+ * For `millrace repair`: one transaction that holds a partition's ledger row, so that no daemon can
+ * claim it, while the caller looks at Kafka and changes the group's offset: open, set, commit,
+ * close. Not committed is not changed; after ten minutes without a call Postgres gives the row up.
+ */
+struct mr_postgres_repair;
+struct mr_postgres_repair_state {
+    bool present; /* false: the ledger has no such row; `set` makes it */
+    int64_t unit, next_offset;
+    char mode[24], owner[256]; /* as in struct mr_claim */
+    bool owner_connected;      /* the process of that name is running */
+    bool has_job;              /* a fan-out stands between two chunks */
+    bool has_redo;             /* the final bytes of `unit` are kept */
+    char ledger_id[9];         /* as in mr_store_ops.ledger_id */
+};
+/* A row that is in use is refused with MR_RETRY. */
+MR_MUSTCHECK bool mr_postgres_repair_open(const char *dsn, const char *group,
+                                          const struct mr_partition *at,
+                                          struct mr_postgres_repair **out,
+                                          struct mr_postgres_repair_state *state,
+                                          struct mr_error *err);
+/* Fences too; ends a fan-out in progress, forgets the redo. */
+MR_MUSTCHECK bool mr_postgres_repair_set(struct mr_postgres_repair *repair, int64_t unit,
+                                         int64_t next_offset, struct mr_error *err);
+MR_MUSTCHECK bool mr_postgres_repair_commit(struct mr_postgres_repair *repair,
+                                            struct mr_error *err);
+/* Rolls back what was not committed. NULL is allowed. */
+void mr_postgres_repair_close(struct mr_postgres_repair *repair);
 
 /*
  * mr_row_schema.encode, for schemas that are made without a database (`millrace try`, tests): the

@@ -2,8 +2,9 @@
  * schema.c - Millrace's own tables: the SQL that makes them, `init`, and finding them again.
  *
  * One thread a call; owns nothing. This file is the one place where their columns are written down;
- * what is not used yet (trying, attempts, job_bundle) is there so that later modes need no
- * migration. Must not touch any other table. Tests: tests/unit/test_postgres.c.
+ * what is not used yet (job_bundle) is there so that later features need no migration. What `init`
+ * runs also brings the tables of an earlier version up to this one, and never touches what a later
+ * version has made. Must not touch any other table. Tests: tests/unit/test_postgres.c.
  */
 #include "postgres/schema.h"
 #include "postgres/postgres.h"
@@ -43,7 +44,26 @@ static const char tables_sql[] =
     "    job_trigger_ms bigint,\n"
     "    job_bundle     text,\n"
     "    PRIMARY KEY (grp, topic, part)\n"
-    ") WITH (fillfactor = 10);\n";
+    ") WITH (fillfactor = 10);\n"
+    "\n"
+    "-- The final bytes of a decided unit's messages, until Kafka has them for certain.\n"
+    "CREATE TABLE IF NOT EXISTS millrace_redo (\n"
+    "    grp            text NOT NULL,\n"
+    "    topic          text NOT NULL,\n"
+    "    part           integer NOT NULL,\n"
+    "    unit           bigint NOT NULL,\n"
+    "    codec          text NOT NULL,              -- what the payload is\n"
+    "    n              integer NOT NULL,           -- messages\n"
+    "    crc32c         bigint NOT NULL,            -- of the payload\n"
+    "    payload        bytea NOT NULL,\n"
+    "    PRIMARY KEY (grp, topic, part, unit)\n"
+    ");\n"
+    "-- It is compressed already. Asked for once only: it locks the table.\n"
+    "DO 'BEGIN IF (SELECT attstorage FROM pg_catalog.pg_attribute WHERE attname = ''payload'' AND "
+    "attrelid = ''millrace_redo''::pg_catalog.regclass) <> ''e'' THEN\n"
+    "    ALTER TABLE millrace_redo ALTER COLUMN payload SET STORAGE EXTERNAL;\n"
+    "END IF; END';\n"
+    "UPDATE millrace_meta SET schema_version = %d WHERE schema_version < %d;\n";
 
 /* headers is {{name, value}, ...}; key, value and headers hold the original bytes. */
 static const char dead_sql[] =
@@ -71,7 +91,8 @@ static const char dead_sql[] =
 
 static bool put_sql(struct mr_buf *sql, const char *dead_table, struct mr_error *err)
 {
-    mr_buf_printf(sql, tables_sql, MR_PG_SCHEMA_VERSION);
+    mr_buf_printf(sql, tables_sql, MR_PG_SCHEMA_VERSION, MR_PG_SCHEMA_VERSION,
+                  MR_PG_SCHEMA_VERSION);
     if (!dead_table)
         return true;
     struct mr_buf name = {0};
@@ -126,6 +147,7 @@ out:
 void mr_pg_home_fini(struct mr_pg_home *home)
 {
     mr_buf_fini(&home->ledger);
+    mr_buf_fini(&home->redo);
     mr_buf_fini(&home->dead);
     *home = (struct mr_pg_home){0};
 }
@@ -138,13 +160,15 @@ static bool absent(struct mr_pg *pg, const char *what, struct mr_error *err)
                         what, PQdb(pg->conn), PQuser(pg->conn));
 }
 
-/* Columns: name of the table with its schema, or null. One row a table asked for. */
+/* Columns: name of the table with its schema, or null. One row a table asked for. `home->redo`
+ * stays empty when it is not there: the version has the better sentence. */
 static bool find_tables(struct mr_pg *pg, const char *dead_table, struct mr_pg_home *home,
                         struct mr_buf *meta, struct mr_error *err)
 {
     static const char sql[] =
         "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM "
-        "(VALUES (1, 'millrace_meta'), (2, 'millrace_ledger'), (3, $1::text)) AS w (i, name) "
+        "(VALUES (1, 'millrace_meta'), (2, 'millrace_ledger'), (3, 'millrace_redo'), "
+        "(4, $1::text)) AS w (i, name) "
         "LEFT JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(w.name) "
         "LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY w.i";
     static const char doing[] = "looking for Millrace's tables";
@@ -162,20 +186,37 @@ static bool find_tables(struct mr_pg *pg, const char *dead_table, struct mr_pg_h
         absent(pg, "Millrace's table millrace_meta", err);
     else if (PQgetisnull(res, 1, 0))
         absent(pg, "Millrace's table millrace_ledger", err);
-    else if (dead_table && PQgetisnull(res, 2, 0)) {
+    else if (dead_table && PQgetisnull(res, 3, 0)) {
         absent(pg, "the table of dead letters", err);
         mr_error_context(err, "dead_letters.table = \"%s\"", dead_table);
     } else {
         ok = true;
         mr_buf_put_text(meta, PQgetvalue(res, 0, 0));
         mr_buf_put_text(&home->ledger, PQgetvalue(res, 1, 0));
+        mr_buf_put_text(&home->redo, PQgetvalue(res, 2, 0)); /* "" for null */
         if (dead_table)
-            mr_buf_put_text(&home->dead, PQgetvalue(res, 2, 0));
+            mr_buf_put_text(&home->dead, PQgetvalue(res, 3, 0));
     }
 out:
     PQclear(res);
     mr_buf_fini(&dead);
     return ok;
+}
+
+static bool check_version(int version, struct mr_error *err)
+{
+    if (version < MR_PG_SCHEMA_VERSION)
+        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
+                            "Millrace's tables have schema version %d, this program needs version "
+                            "%d: run `millrace init`, which adds what is missing and keeps what "
+                            "is there",
+                            version, MR_PG_SCHEMA_VERSION);
+    if (version > MR_PG_SCHEMA_VERSION)
+        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
+                            "Millrace's tables have schema version %d, this program knows version "
+                            "%d: use the program that fits them",
+                            version, MR_PG_SCHEMA_VERSION);
+    return true;
 }
 
 bool mr_pg_home_find(struct mr_pg *pg, const char *dead_table, struct mr_pg_home *home,
@@ -196,12 +237,10 @@ bool mr_pg_home_find(struct mr_pg *pg, const char *dead_table, struct mr_pg_home
         absent(pg, "the row of Millrace's table millrace_meta", err);
         goto out;
     }
-    int version = atoi(PQgetvalue(res, 0, 1));
-    if (version != MR_PG_SCHEMA_VERSION) {
-        mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                     "Millrace's tables have schema version %d, this program knows version %d: use "
-                     "the program that fits them",
-                     version, MR_PG_SCHEMA_VERSION);
+    if (!check_version(atoi(PQgetvalue(res, 0, 1)), err))
+        goto out;
+    if (!home->redo.len) {
+        absent(pg, "Millrace's table millrace_redo", err);
         goto out;
     }
     snprintf(home->ledger_id, sizeof home->ledger_id, "%s", PQgetvalue(res, 0, 0));

@@ -12,12 +12,13 @@
 
 #include <stdint.h>
 
-enum { MR_PG_SCHEMA_VERSION = 1 };
+enum { MR_PG_SCHEMA_VERSION = 2 };
 
 /* --- schema.c: our own tables --- */
 struct mr_pg_home {
     char ledger_id[9];    /* first 8 hex digits */
     struct mr_buf ledger; /* millrace_ledger, quoted, with its schema */
+    struct mr_buf redo;   /* millrace_redo */
     struct mr_buf dead;   /* empty when there is no dead letter table */
 };
 /* Finds them, checks the version. */

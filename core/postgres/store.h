@@ -1,6 +1,6 @@
 /*
- * store.h - private to core/postgres: the store of one worker, shared by store.c, ledger.c and
- * copy.c.
+ * store.h - private to core/postgres: the store of one worker, shared by store.c, claim.c, ledger.c
+ * and copy.c.
  *
  * One thread. `home`, `table` and the prepared statements belong to the connection in force;
  * descriptions that were given out live until close, since a script may still point into them.
@@ -25,6 +25,13 @@ struct mr_pg_store {
     int64_t server_ms, at_mono_ms; /* the server's clock when it was last asked; 0: never */
     struct mr_buf job;             /* what mr_claim.job borrows */
     struct mr_buf chunk;           /* COPY and array parameters */
+    PGresult *redo;                /* what mr_redo borrows */
+    /* The last claim, should its answer be lost: where, and with which epoch. See claim.c. */
+    struct {
+        char *topic; /* NULL: none */
+        int32_t partition;
+        int64_t epoch;
+    } unsure;
 };
 
 static inline struct mr_pg_store *mr_pg_store_of(struct mr_store *store)
@@ -39,12 +46,23 @@ extern const char mr_pg_clock_sql[];
 
 /* Names of prepared statements. */
 #define MR_PG_ADVANCE     "mr_advance"
+#define MR_PG_FORGET      "mr_forget"
+#define MR_PG_KEEP        "mr_keep"
+#define MR_PG_TRY         "mr_try"
 #define MR_PG_FINGERPRINT "mr_fingerprint"
 #define MR_PG_BURY        "mr_bury"
 
-/* ledger.c */
+/* claim.c */
 bool mr_pg_store_claim(struct mr_store *store, const struct mr_partition *at, int64_t epoch_before,
                        struct mr_claim *out, struct mr_error *err);
+bool mr_pg_store_redo(struct mr_store *store, const struct mr_partition *at, int64_t unit,
+                      struct mr_redo *out, bool *found, struct mr_error *err);
+bool mr_pg_store_attempt(struct mr_store *store, const struct mr_partition *at, int64_t epoch,
+                         int64_t offset, struct mr_error *err);
+/* ledger.c */
+extern const char mr_pg_begin_sql[];
+/* Three parameters: keys, cursor, trigger_ms; nulls for no job. */
+void mr_pg_arg_job(struct mr_pg_args *args, const struct mr_job_state *job);
 bool mr_pg_store_begin(struct mr_store *store, const struct mr_advance *steps, size_t n,
                        struct mr_error *err);
 bool mr_pg_store_check(struct mr_store *store, struct mr_error *err);

@@ -44,7 +44,7 @@ static void init_again_and_at_once_is_harmless(void **state)
             if (errors[i].code != -1)
                 fail_msg("%s", errors[i].msg);
         assert_string_equal(ask("SELECT count(*) FROM millrace_meta"), "1");
-        assert_string_equal(ask("SELECT count(*) FROM pg_tables WHERE schemaname = 't_init'"), "4");
+        assert_string_equal(ask("SELECT count(*) FROM pg_tables WHERE schemaname = 't_init'"), "5");
     }
     char id[64];
     snprintf(id, sizeof id, "%s", ask("SELECT ledger_id FROM millrace_meta"));
@@ -99,6 +99,63 @@ static void tables_of_another_version_are_refused(void **state)
     assert_false(store->ops->connect(store, &err));
     assert_int_equal(err.action, MR_STOP);
     assert_non_null(strstr(err.msg, "version 77"));
+    assert_null(strstr(err.msg, "millrace init"));
+    /* Nor does init lower what a later program has made. */
+    assert_false(mr_postgres_init(dsn, "millrace_dead", false, NULL, &err));
+    assert_string_equal(ask("SELECT schema_version FROM millrace_meta"), "77");
+    store->ops->close(store);
+}
+
+/* The tables as version 1 made them, with a group in the middle of a fan-out. */
+static void init_brings_version_1_up(void **state)
+{
+    (void)state;
+    fresh("t_upgrade");
+    ask("DROP TABLE millrace_meta, millrace_ledger, millrace_redo, millrace_dead");
+    ask("CREATE TABLE millrace_meta (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), "
+        "ledger_id uuid NOT NULL, schema_version integer NOT NULL)");
+    ask("CREATE TABLE millrace_ledger (grp text NOT NULL, topic text NOT NULL, part integer NOT "
+        "NULL, epoch bigint NOT NULL, owner text NOT NULL, mode text NOT NULL, unit bigint NOT "
+        "NULL DEFAULT 0, next_offset bigint NOT NULL DEFAULT -1, trying bigint, attempts integer "
+        "NOT NULL DEFAULT 0, job_keys bytea, job_cursor bytea, job_trigger_ms bigint, job_bundle "
+        "text, PRIMARY KEY (grp, topic, part)) WITH (fillfactor = 10)");
+    ask("CREATE TABLE millrace_dead (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+        "at timestamptz NOT NULL DEFAULT now(), grp text NOT NULL, topic text NOT NULL, part "
+        "integer NOT NULL, src_offset bigint NOT NULL, src_timestamp_ms bigint, class text NOT "
+        "NULL, error text NOT NULL, bundle text, key bytea, value bytea, headers bytea[], "
+        "job_keys bytea, job_cursor bytea, job_trigger_ms bigint)");
+    ask("INSERT INTO millrace_meta (ledger_id, schema_version) VALUES "
+        "('01234567-89ab-cdef-0123-456789abcdef', 1)");
+    ask("INSERT INTO millrace_ledger VALUES ('g', 'topic_in', 3, 5, 'old', 'at_least_once', 12, "
+        "99, NULL, 0, 'k', 'c', 77, NULL)");
+    struct mr_store *store = store_of("a", NULL);
+    struct mr_error err;
+    assert_false(store->ops->connect(store, &err));
+    assert_int_equal(err.action, MR_STOP);
+    assert_int_equal(err.code, MR_EXIT_CONFIG);
+    assert_non_null(strstr(err.msg, "version 1"));
+    assert_non_null(strstr(err.msg, "run `millrace init`"));
+    for (int twice = 0; twice < 2; twice++) {
+        assert_true(mr_postgres_init(dsn, "millrace_dead", false, NULL, &err));
+        assert_string_equal(ask("SELECT concat(ledger_id, ' ', schema_version) FROM millrace_meta"),
+                            "01234567-89ab-cdef-0123-456789abcdef 2");
+    }
+    assert_string_equal(ask("SELECT attstorage FROM pg_attribute WHERE attname = 'payload' AND "
+                            "attrelid = 'millrace_redo'::regclass"),
+                        "e");
+    assert_true(store->ops->connect(store, &err));
+    struct mr_claim claim = claimed(store);
+    assert_false(claim.inserted);
+    assert_int_equal(claim.unit, 12);
+    assert_int_equal(claim.next_offset, 99);
+    assert_true(claim.has_job);
+    assert_string_equal(claim.owner, "old");
+    /* A table that is missing in spite of the version. */
+    ask("DROP TABLE millrace_redo");
+    store->ops->reset(store);
+    assert_false(store->ops->connect(store, &err));
+    assert_non_null(strstr(err.msg, "millrace_redo"));
+    assert_non_null(strstr(err.msg, "run `millrace init`"));
     store->ops->close(store);
 }
 
@@ -386,7 +443,9 @@ static void check_names_every_right_that_is_missing(void **state)
     setenv("PGOPTIONS", "-c search_path=t_check -c role=t_limited", 1);
     assert_false(mr_postgres_check(&options, &report, NULL, &err));
     assert_non_null(strstr(err.msg, "INSERT on t_check.millrace_ledger, UPDATE on "
-                                    "t_check.millrace_ledger, INSERT on t_check.millrace_dead, "
+                                    "t_check.millrace_ledger, SELECT on t_check.millrace_redo, "
+                                    "INSERT on t_check.millrace_redo, DELETE on "
+                                    "t_check.millrace_redo, INSERT on t_check.millrace_dead, "
                                     "INSERT (j) on t_check.rows, INSERT (s) on t_check.rows, "
                                     "USAGE on sequence rows_s_seq"));
     mr_buf_fini(&report);
@@ -401,6 +460,7 @@ static void the_documented_rights_are_enough(void **state)
     ask("DO $$ BEGIN CREATE ROLE t_least; EXCEPTION WHEN duplicate_object THEN NULL; END $$");
     ask("GRANT USAGE ON SCHEMA t_rights TO t_least; GRANT SELECT ON millrace_meta TO t_least; "
         "GRANT SELECT, INSERT, UPDATE ON millrace_ledger TO t_least; "
+        "GRANT SELECT, INSERT, DELETE ON millrace_redo TO t_least; "
         "GRANT INSERT ON millrace_dead, rows TO t_least; GRANT USAGE ON rows_id_seq TO t_least");
     setenv("PGOPTIONS", "-c search_path=t_rights -c role=t_least", 1);
     struct mr_postgres_store_options options = {.dsn = dsn,
@@ -462,6 +522,7 @@ int main(void)
         cmocka_unit_test(init_prints_what_it_would_do),
         cmocka_unit_test(without_init_the_sentence_says_what_to_run),
         cmocka_unit_test(tables_of_another_version_are_refused),
+        cmocka_unit_test(init_brings_version_1_up),
         cmocka_unit_test(an_altered_table_is_described_again),
         cmocka_unit_test(a_table_that_no_longer_takes_the_rows_halts),
         cmocka_unit_test(a_trigger_that_finds_no_column_halts),
