@@ -30,6 +30,7 @@ struct mr_app {
     struct lookup_slot *lookups;
     struct worker_slot *workers;
     size_t n_lookups, n_workers, n_pipelines;
+    struct mr_watchdog *watchdog;
     bool started;
     pthread_mutex_t lock; /* health against join */
 };
@@ -64,6 +65,25 @@ void mr_app_add_pipeline(struct mr_app *app, const struct mr_worker_options *opt
     app->n_pipelines++;
 }
 
+static void watch_workers(struct mr_app *app)
+{
+    struct mr_watch **watches = mr_calloc(app->n_workers, sizeof *watches);
+    char(*names)[96] = mr_calloc(app->n_workers, sizeof *names);
+    const char **list = mr_calloc(app->n_workers, sizeof *list);
+    struct mr_budget budgets[MR_PHASES];
+    mr_phase_budgets(budgets);
+    for (size_t i = 0; i < app->n_workers; i++) {
+        const struct worker_slot *slot = &app->workers[i];
+        snprintf(names[i], sizeof names[i], "%s/%d", slot->options.pipeline, slot->options.index);
+        list[i] = names[i];
+        watches[i] = mr_worker_watch(slot->worker);
+    }
+    app->watchdog = mr_watchdog_start(watches, list, app->n_workers, budgets, NULL, NULL);
+    free(watches);
+    free(names);
+    free(list);
+}
+
 void mr_app_start(struct mr_app *app)
 {
     pthread_mutex_lock(&app->lock);
@@ -72,6 +92,7 @@ void mr_app_start(struct mr_app *app)
             mr_refresh_start(&app->lookups[i].options, app->lookups[i].lookup, &app->stop);
     for (size_t i = 0; i < app->n_workers; i++)
         app->workers[i].worker = mr_worker_start(&app->workers[i].options, &app->stop);
+    watch_workers(app);
     app->started = true;
     pthread_mutex_unlock(&app->lock);
 }
@@ -167,6 +188,9 @@ bool mr_app_join(struct mr_app *app, int64_t deadline_mono_ms, int *exit_code)
     bool all = true;
     *exit_code = 0;
     pthread_mutex_lock(&app->lock);
+    if (app->watchdog) /* from here on the deadline watches */
+        mr_watchdog_stop(app->watchdog);
+    app->watchdog = NULL;
     for (size_t i = 0; app->started && i < app->n_workers; i++) {
         int code = 0;
         if (!mr_worker_join(app->workers[i].worker, deadline_mono_ms, &code)) {

@@ -4,218 +4,364 @@
  * One worker thread. Used at start, at assign and after every serious error. Never runs Lua, reads
  * the lookup or looks at the clock. The order is essential (INVARIANTS.md): the ledger row is
  * fenced before Kafka is read, or an earlier owner could commit in both between the two steps.
- * Tests: tests/unit/test_stream.c, tests/integration.
+ * Read mr_delivery_claim at the end first. Tests: tests/unit/test_stream.c, tests/sim, tests/fault.
  */
+#include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "stream/delivery.h"
+#include "stream/halt.h"
 #include "stream/mark.h"
+#include "stream/redo.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-/* "topic_in/3 of group millrace-promo", for sentences. */
-static const char *name_of(const struct mr_delivery *delivery, const struct mr_part *part,
-                           char text[256])
+enum {
+    CAREFUL_FROM = 3,       /* attempts, from which on messages go one by one, */
+    CAREFUL_RECORDS = 20000 /* for as many as a unit may have had */
+};
+
+/* One partition's claim. */
+struct claiming {
+    struct mr_delivery *delivery;
+    struct mr_part *part;
+    struct mr_claim ledger;        /* what the store held */
+    struct mr_committed committed; /* what Kafka shows */
+    enum mr_mark_kind kind;
+    struct mr_mark_text mark;
+    struct mr_buf mark_job; /* what mark.job borrows */
+    int64_t low, high;      /* of the topic */
+    bool borrowed;  /* the sink is transactional only to finish what exactly_once left behind */
+    bool confirmed; /* Kafka shows part->unit at part->position */
+};
+
+static bool was_exactly_once(const struct claiming *c)
 {
-    snprintf(text, 256, "%s/%" PRId32 " of group %s", part->at.topic, part->at.partition,
-             delivery->options.group);
-    return text;
+    return strcmp(c->ledger.mode, MR_MODE_EXACTLY_ONCE) == 0;
 }
 
-static bool halt(struct mr_error *err, const char *name, const char *what, const char *cure)
+/* a: no transaction of ours is open or in doubt. */
+static bool fence_ourselves(struct claiming *c, struct mr_error *err)
 {
-    return mr_error_set(err, MR_STOP, MR_EXIT_DATA, "%s: %s. Nothing was delivered since. %s", name,
-                        what, cure);
+    struct mr_delivery *delivery = c->delivery;
+    if (!delivery->sink || delivery->fenced)
+        return true;
+    if (!delivery->sink->ops->fence(delivery->sink, mr_delivery_transactional(delivery), NULL, err))
+        return false;
+    delivery->fenced = true;
+    mr_fault_point("fenced", "claim");
+    return true;
 }
+
+/* b: nobody before us can decide anything from here on. */
+static bool take_ledger(struct claiming *c, struct mr_error *err)
+{
+    struct mr_delivery *delivery = c->delivery;
+    struct mr_part *part = c->part;
+    if (!delivery->store)
+        return true;
+    if (!delivery->store->ops->claim(delivery->store, &part->at, part->epoch, &c->ledger, err))
+        return false;
+    part->epoch = c->ledger.epoch;
+    part->unit = c->ledger.unit;
+    part->position = c->ledger.next_offset;
+    part->trying = c->ledger.trying;
+    part->attempts = c->ledger.attempts;
+    mr_part_set_job(part, c->ledger.has_job ? &c->ledger.job : NULL);
+    if (c->ledger.owner[0] && strcmp(c->ledger.owner, delivery->options.owner) != 0) {
+        /* Kept until the claim is through: the ledger names us from now on. */
+        free(part->owner_before);
+        part->owner_before = mr_strdup(c->ledger.owner);
+    }
+    mr_fault_point("claimed", "claim");
+    /* The mode was changed: what the other one left is finished its way first. */
+    if (delivery->sink && !delivery->options.exactly_once && was_exactly_once(c)) {
+        c->borrowed = true;
+        return delivery->sink->ops->fence(delivery->sink, true, NULL, err);
+    }
+    return true;
+}
+
+/* Was it a transaction of the owner before that kept the offset from being stable? */
+static bool end_owner_before(struct claiming *c, struct mr_error *err)
+{
+    struct mr_sink *sink = c->delivery->sink;
+    const char *owner = c->part->owner_before;
+    if (!sink || !owner || err->action != MR_RETRY ||
+        !(c->delivery->options.exactly_once || c->borrowed))
+        return false;
+    mr_log(MR_INFO, "%s; ending what \"%s\" may have left open", err->msg, owner);
+    return sink->ops->fence(sink, true, owner, err);
+}
+
+/* c: what Kafka shows, definitely. */
+static bool read_kafka(struct claiming *c, struct mr_error *err)
+{
+    struct mr_source *source = c->delivery->source;
+    const struct mr_partition *at = &c->part->at;
+    int timeout_ms = c->delivery->options.claim_timeout_ms;
+    if (!source->ops->committed(source, at, timeout_ms, &c->committed, err) &&
+        !(end_owner_before(c, err) &&
+          source->ops->committed(source, at, timeout_ms, &c->committed, err)))
+        return false;
+    if (!source->ops->watermarks(source, at, timeout_ms, &c->low, &c->high, err))
+        return false;
+    mr_fault_point("read", "claim");
+    return true;
+}
+
+/* --- d: finish what was in flight --- */
 
 /* Where a group that has never been here begins. */
-static void first_offset(struct mr_delivery *delivery, const struct mr_part *part, int64_t low,
-                         int64_t high, const struct mr_committed *committed, int64_t *offset)
+static void first_offset(struct claiming *c)
 {
+    struct mr_part *part = c->part;
+    enum mr_start_at start = c->delivery->options.start;
     char name[256];
-    if (committed->present) {
-        *offset = committed->offset;
-        mr_log(MR_INFO, "%s: going on at the group's committed offset %" PRId64,
-               name_of(delivery, part, name), *offset);
+    mr_halt_name(c->delivery, part, name);
+    if (c->committed.present) {
+        part->position = c->committed.offset;
+        mr_log(MR_INFO, "%s: going on at the group's committed offset %" PRId64, name,
+               part->position);
     } else {
-        *offset = delivery->options.start == MR_START_EARLIEST ? low : high;
-        mr_log(MR_INFO, "%s: a new group starts at the %s message, offset %" PRId64,
-               name_of(delivery, part, name),
-               delivery->options.start == MR_START_EARLIEST ? "earliest" : "latest", *offset);
+        part->position = start == MR_START_EARLIEST ? c->low : c->high;
+        mr_log(MR_INFO, "%s: a new group starts at the %s message, offset %" PRId64, name,
+               start == MR_START_EARLIEST ? "earliest" : "latest", part->position);
     }
 }
 
 /* The ledger has nothing yet: its first position is written before anything is read. */
-static bool adopt(struct mr_delivery *delivery, struct mr_part *part, int64_t low, int64_t high,
-                  const struct mr_committed *committed, enum mr_mark_kind kind,
-                  struct mr_error *err)
+static bool adopt(struct claiming *c, struct mr_error *err)
 {
-    char name[256];
-    name_of(delivery, part, name);
-    if (kind == MR_MARK_FOREIGN || kind == MR_MARK_OURS)
-        return halt(err, name,
-                    "the group's offset was committed together with a ledger row that this "
-                    "database does not have (another database, or a restored backup)",
-                    "Point sinks.postgres.dsn at the database that this group was used with, or "
-                    "give source.group a new name");
-    first_offset(delivery, part, low, high, committed, &part->position);
-    struct mr_store *store = delivery->store;
+    struct mr_store *store = c->delivery->store;
+    struct mr_part *part = c->part;
+    if (c->kind == MR_MARK_FOREIGN || c->kind == MR_MARK_OURS)
+        return mr_halt_other_ledger(c->delivery, part, c->kind == MR_MARK_OURS, err);
+    first_offset(c);
     struct mr_advance step = {.at = part->at, .epoch = part->epoch, .next_offset = part->position};
-    if (store) {
-        if (!store->ops->begin(store, &step, 1, err)) {
-            store->ops->rollback(store);
-            return false;
-        }
-        if (store->ops->commit(store, err) != MR_DECIDED) {
-            store->ops->rollback(store);
-            return mr_error_context(err, "%s: writing the first position", name);
-        }
+    if (!store->ops->begin(store, &step, 1, err) || store->ops->commit(store, err) != MR_DECIDED) {
+        store->ops->rollback(store);
+        char name[256];
+        return mr_error_context(err, "%s: writing the first position",
+                                mr_halt_name(c->delivery, part, name));
     }
+    mr_fault_point("adopted", "claim");
     part->unit = 0;
     return true;
 }
 
-/* The ledger knows this partition: does Kafka agree, give or take the last unit's offset? */
-static bool compare(struct mr_delivery *delivery, struct mr_part *part, int64_t kafka_unit,
-                    enum mr_mark_kind kind, struct mr_error *err)
+static bool send_redo(struct claiming *c, const struct mr_redo *redo, struct mr_error *err)
 {
-    char name[256], what[300];
-    name_of(delivery, part, name);
-    const char *use_ledger =
-        "To go on where the ledger stands, delete the group's offsets for this topic "
-        "(kafka-consumer-groups --delete-offsets)";
-    switch (kind) {
+    struct mr_delivery *delivery = c->delivery;
+    struct mr_sink *sink = delivery->sink;
+    struct mr_part *part = c->part;
+    size_t bad;
+    mr_delivery_reserve(delivery, 1);
+    if (!mr_redo_unpack(sink, redo, &delivery->redo_frames, err))
+        return mr_halt_no_redo(delivery, part, err->msg, err);
+    struct mr_bytes frames = {delivery->redo_frames.ptr, delivery->redo_frames.len};
+    if (!mr_delivery_put_mark(delivery, 0, &part->at, part->position, part->unit, 0, NULL, err))
+        return false;
+    if (!sink->ops->begin(sink, err))
+        return false;
+    bool ok = !frames.len || sink->ops->produce(sink, frames, err);
+    mr_fault_point("produced", "redo");
+    ok = ok && sink->ops->flush(sink, delivery->options.flush_timeout_ms, &bad, err);
+    mr_fault_point("flushed", "redo");
+    ok = ok && sink->ops->offsets(sink, delivery->source, delivery->marks, 1, err);
+    mr_fault_point("offsets", "redo");
+    if (!ok) {
+        sink->ops->abort(sink);
+        return err->action == MR_REJECT ? mr_halt_no_redo(delivery, part, err->msg, err) : false;
+    }
+    if (!sink->ops->commit(sink, err)) {
+        delivery->fenced = false;
+        return false;
+    }
+    mr_fault_point("committed", "redo");
+    return true;
+}
+
+/* The last decided unit has not reached Kafka: its stored bytes go out, with their offset. */
+static bool redo(struct claiming *c, struct mr_error *err)
+{
+    struct mr_delivery *delivery = c->delivery;
+    struct mr_part *part = c->part;
+    struct mr_redo stored;
+    bool found;
+    char name[256];
+    if (mr_fault_mutant("no_redo"))
+        return true;
+    if (mr_fault_mutant("redo_recomputed")) {
+        part->recompute_until = part->position + part->has_job;
+        part->position = c->committed.offset;
+        mr_part_set_job(part, NULL);
+        c->confirmed = true;
+        return true;
+    }
+    if (!delivery->store->ops->redo(delivery->store, &part->at, part->unit, &stored, &found, err))
+        return false;
+    if (!found && was_exactly_once(c))
+        return mr_halt_no_redo(delivery, part, "millrace_redo does not have them", err);
+    if (!found)
+        return true; /* acknowledged before it was decided: only the offset is missing */
+    if (!delivery->sink)
+        return mr_halt_no_redo(delivery, part,
+                               "there is no Kafka sink in the configuration any more", err);
+    mr_halt_name(delivery, part, name);
+    if (!send_redo(c, &stored, err)) {
+        if (err->action == MR_REJECT)
+            err->action = MR_STOP;
+        return mr_error_context(err, "redo of unit %" PRId64 " of %s", part->unit, name);
+    }
+    mr_log(MR_INFO, "redo: unit %" PRId64 " of %s, %" PRIu32 " messages sent from the ledger",
+           part->unit, name, stored.n);
+    mr_metric_add(delivery->counters.redos, 1);
+    c->confirmed = true;
+    return true;
+}
+
+/* The ledger knows this partition: does Kafka agree, give or take the last unit? */
+static bool compare(struct claiming *c, struct mr_error *err)
+{
+    struct mr_delivery *delivery = c->delivery;
+    struct mr_part *part = c->part;
+    struct mr_redo stored;
+    bool found;
+    switch (c->kind) {
     case MR_MARK_FOREIGN:
-        return halt(err, name, "the group's offset belongs to another database's ledger",
-                    "Point sinks.postgres.dsn at the database that this group was used with, or "
-                    "give source.group a new name");
+        return mr_halt_other_ledger(delivery, part, false, err);
     case MR_MARK_PLAIN:
-        snprintf(what, sizeof what,
-                 "the group's offset was changed by another program; the ledger stands at %" PRId64,
-                 part->position);
-        return halt(err, name, what, use_ledger);
-    case MR_MARK_OURS:
-        if (kafka_unit > part->unit) {
-            snprintf(what, sizeof what,
-                     "Kafka has unit %" PRId64 " but the ledger only %" PRId64
-                     ": Postgres lost committed rows (a restored backup or a fail-over)",
-                     kafka_unit, part->unit);
-            return halt(err, name, what,
-                        "Compare the feedback table with the topic before anything else; then "
-                        "delete the group's offsets for this topic "
-                        "(kafka-consumer-groups --delete-offsets) to send what is missing again");
-        }
-        if (kafka_unit < part->unit - 1) {
-            snprintf(what, sizeof what,
-                     "the ledger has unit %" PRId64 " but Kafka's offset says %" PRId64
-                     ": the offsets were reset from outside",
-                     part->unit, kafka_unit);
-            return halt(err, name, what, use_ledger);
-        }
-        break;
+        /* Adopted, and not marked since: nothing was decided yet. */
+        if (part->unit == 0 && c->committed.offset == part->position)
+            return true;
+        return mr_halt_moved(delivery, part, c->committed.offset, err);
     case MR_MARK_ABSENT:
+        if (!delivery->store->ops->redo(delivery->store, &part->at, part->unit, &stored, &found,
+                                        err))
+            return false;
+        return !found || mr_halt_moved(delivery, part, -1, err);
+    case MR_MARK_OURS:
         break;
     }
-    return true;
+    if (c->mark.unit > part->unit && !mr_fault_mutant("kafka_first"))
+        return mr_halt_lost_commits(delivery, part, c->mark.unit, err);
+    if (c->mark.unit < part->unit - 1 && !mr_fault_mutant("commit_without_offsets"))
+        return mr_halt_moved(delivery, part, c->committed.offset, err);
+    c->confirmed = c->mark.unit == part->unit;
+    return c->confirmed || redo(c, err);
 }
 
-/* In at_least_once the messages were acknowledged before COMMIT: only the offset can be missing. */
-static bool mark_again(struct mr_delivery *delivery, struct mr_part *part, struct mr_error *err)
+static bool finish_before(struct claiming *c, struct mr_error *err)
 {
-    struct mr_mark mark = {.at = part->at, .next_offset = part->position};
-    mr_mark_format(mark.metadata, delivery->store->ops->ledger_id(delivery->store), part->unit);
-    if (!delivery->source->ops->commit(delivery->source, &mark, 1, err))
-        return mr_error_context(err, "bringing the offset of unit %" PRId64 " to Kafka",
-                                part->unit);
-    mr_metric_add(delivery->counters.marks_again, 1);
-    return true;
+    struct mr_delivery *delivery = c->delivery;
+    struct mr_part *part = c->part;
+    const char *ledger_id =
+        delivery->store ? delivery->store->ops->ledger_id(delivery->store) : "00000000";
+    c->kind = mr_mark_read(&c->committed, ledger_id, &c->mark, &c->mark_job);
+    if (!delivery->store) {
+        part->unit = c->mark.unit;
+        mr_part_set_job(part, c->kind == MR_MARK_OURS && c->mark.has_job ? &c->mark.job : NULL);
+        first_offset(c);
+        c->confirmed = true; /* there is nothing that could differ */
+        return true;
+    }
+    return part->position < 0 ? adopt(c, err) : compare(c, err);
 }
+
+/* --- e: go on --- */
 
 /* The position must still exist in the topic. */
-static bool check_input(struct mr_delivery *delivery, const struct mr_part *part, int64_t low,
-                        int64_t high, struct mr_error *err)
+static bool check_input(const struct claiming *c, struct mr_error *err)
 {
-    char name[256], what[300], cure[700];
-    name_of(delivery, part, name);
-    if (part->position >= low && part->position <= high)
+    if (c->part->position >= c->low && c->part->position <= c->high)
         return true;
-    if (part->position < low)
-        snprintf(what, sizeof what,
-                 "messages %" PRId64 " to %" PRId64
-                 " were deleted by retention before they were read",
-                 part->position, low - 1);
-    else
-        snprintf(what, sizeof what,
-                 "the group stands at %" PRId64 " but the topic ends at %" PRId64
-                 ": it was deleted and made again",
-                 part->position, high);
-    if (!delivery->store)
-        return halt(err, name, what,
-                    "To accept that, set the group's offset with kafka-consumer-groups "
-                    "--reset-offsets while Millrace is stopped");
-    if (part->position > high)
-        return halt(err, name, what,
-                    "To begin anew: delete from millrace_ledger where topic is this topic, and "
-                    "delete the group's offsets (kafka-consumer-groups --delete-offsets)");
-    /* A fan-out that was in progress belonged to a message that is gone. */
-    snprintf(cure, sizeof cure,
-             "To accept the loss, start again after this in psql: update millrace_ledger set "
-             "next_offset = %" PRId64 ", job_keys = null, job_cursor = null, job_trigger_ms = null "
-             "where grp = '%s' and topic = '%s' and part = %" PRId32,
-             low, delivery->options.group, part->at.topic, part->at.partition);
-    return halt(err, name, what, cure);
+    return mr_halt_input_gone(c->delivery, c->part, c->low, c->high, err);
+}
+
+/* Does the broker keep an offset that comes with a transaction? Asked once, on a partition that is
+ * ours, with what is true anyway. */
+static bool read_back(struct claiming *c, int64_t probe, struct mr_error *err)
+{
+    struct mr_delivery *delivery = c->delivery;
+    struct mr_source *source = delivery->source;
+    struct mr_mark_text mark;
+    if (!source->ops->committed(source, &c->part->at, delivery->options.claim_timeout_ms,
+                                &c->committed, err))
+        return false;
+    const char *id =
+        delivery->store ? delivery->store->ops->ledger_id(delivery->store) : "00000000";
+    if (mr_mark_read(&c->committed, id, &mark, &c->mark_job) != MR_MARK_OURS || mark.probe != probe)
+        return mr_halt_no_transactions(delivery, err);
+    delivery->probed = true;
+    return true;
+}
+
+/* Kafka shows what the ledger says. */
+static bool confirm(struct claiming *c, struct mr_error *err)
+{
+    struct mr_delivery *delivery = c->delivery;
+    struct mr_part *part = c->part;
+    bool probe = mr_delivery_transactional(delivery) && !delivery->probed;
+    if (c->confirmed && !probe)
+        return true;
+    int64_t number = probe ? mr_clock_random63() : 0;
+    struct mr_job_state job = mr_part_job(part);
+    mr_delivery_reserve(delivery, 1);
+    if (!mr_delivery_put_mark(delivery, 0, &part->at, part->position, part->unit, number,
+                              part->has_job ? &job : NULL, err) ||
+        !mr_delivery_send_marks(delivery, 1, err))
+        return mr_error_context(err, "bringing the offset of unit %" PRId64 " to Kafka",
+                                part->unit);
+    if (!c->confirmed)
+        mr_metric_add(delivery->counters.marks_again, 1);
+    c->committed.present = true;
+    c->committed.offset = part->position;
+    return !probe || read_back(c, number, err);
+}
+
+static void go_on(struct claiming *c)
+{
+    struct mr_part *part = c->part;
+    part->decided = part->position;
+    part->marked_offset =
+        c->confirmed && c->committed.present ? c->committed.offset : part->position;
+    part->dropped = 0;
+    part->has_redo = c->delivery->store && was_exactly_once(c);
+    part->try_due = c->delivery->store != NULL;
+    part->careful = part->attempts >= CAREFUL_FROM ? CAREFUL_RECORDS : 0;
+    free(part->owner_before);
+    part->owner_before = NULL;
+    part->claimed = true;
+    mr_metric_add(c->delivery->counters.claims, 1);
+}
+
+static bool claim(struct claiming *c, struct mr_error *err)
+{
+    if (!fence_ourselves(c, err))
+        return false;
+    if (mr_fault_mutant("read_before_fence") ? !(read_kafka(c, err) && take_ledger(c, err))
+                                             : !(take_ledger(c, err) && read_kafka(c, err)))
+        return false;
+    bool ok = finish_before(c, err) && check_input(c, err);
+    if (c->borrowed) {
+        struct mr_sink *sink = c->delivery->sink;
+        ok = sink->ops->fence(sink, false, NULL, ok ? err : NULL) && ok;
+    }
+    return ok && confirm(c, err);
 }
 
 bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struct mr_error *err)
 {
-    struct mr_store *store = delivery->store;
-    struct mr_source *source = delivery->source;
-    int timeout_ms = delivery->options.claim_timeout_ms;
-    struct mr_claim claim = {.next_offset = -1};
-    struct mr_committed committed = {0};
-    int64_t low = 0, high = 0, kafka_unit = 0;
-
+    struct claiming c = {
+        .delivery = delivery, .part = part, .ledger = {.next_offset = -1, .trying = -1}};
     part->claimed = false;
-    /* Fence first: nobody before us can decide anything from here on. */
-    if (store && !store->ops->claim(store, &part->at, part->epoch, &claim, err))
-        return false;
-    if (store && claim.mode[0] && strcmp(claim.mode, MR_MODE_AT_LEAST_ONCE) != 0)
-        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                            "the ledger was last used with delivery = \"%s\", which this version "
-                            "cannot recover: use the version that wrote it",
-                            claim.mode);
-    part->epoch = claim.epoch;
-    part->unit = claim.unit;
-    part->position = claim.next_offset;
-    mr_part_set_job(part, claim.has_job ? &claim.job : NULL);
-
-    if (!source->ops->committed(source, &part->at, timeout_ms, &committed, err) ||
-        !source->ops->watermarks(source, &part->at, timeout_ms, &low, &high, err))
-        return false;
-    const char *ledger_id = store ? store->ops->ledger_id(store) : "00000000";
-    enum mr_mark_kind kind = mr_mark_read(&committed, ledger_id, &kafka_unit);
-
-    if (!store) {
-        part->unit = kafka_unit;
-        first_offset(delivery, part, low, high, &committed, &part->position);
-    } else if (part->position < 0) {
-        if (!adopt(delivery, part, low, high, &committed, kind, err))
-            return false;
-        kind = MR_MARK_ABSENT;
-        kafka_unit = 0;
-    } else if (!compare(delivery, part, kafka_unit, kind, err)) {
-        return false;
-    }
-    if (!check_input(delivery, part, low, high, err))
-        return false;
-    if (store && (kind != MR_MARK_OURS || kafka_unit != part->unit) &&
-        !mark_again(delivery, part, err))
-        return false;
-    part->decided = part->position;
-    part->marked_offset =
-        committed.present && kafka_unit == part->unit ? committed.offset : part->position;
-    part->dropped = 0;
-    part->claimed = true;
-    mr_metric_add(delivery->counters.claims, 1);
-    return true;
+    mr_watch_enter(delivery->watch, MR_PHASE_CLAIM);
+    bool ok = claim(&c, err);
+    if (ok)
+        go_on(&c);
+    mr_buf_fini(&c.mark_job);
+    return ok;
 }

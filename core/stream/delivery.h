@@ -3,16 +3,27 @@
  *
  * Sees source, sink and store through their contracts only, so the same object file runs over Kafka
  * and Postgres and over in-memory logs. One worker thread. The numbered invariants:
- * docs/INVARIANTS.md.
+ * docs/INVARIANTS.md. Postgres decides, Kafka follows.
  *
- * at_least_once, the mode there is: the store is asked first, the messages go out only when
- * Postgres has taken every row, the decision is Postgres's COMMIT, then Kafka's offset follows:
- *
- *     BEGIN, compare-and-swap of each partition's ledger row    store->begin
+ * exactly_once:
+ *     begin, produce, not waiting                               sink->begin, produce
+ *     BEGIN, compare-and-swap of each partition's ledger row,
+ *       with the redo: the final bytes of the messages          store->begin
  *     COPY rows, dead letters, constraints                      store->copy, bury, check
+ *     wait for every acknowledgement                            sink->flush
+ *     offsets with unit number, into Kafka's transaction        sink->offsets
+ *     COMMIT                                                    store->commit      <- the decision
+ *     Kafka's commit                                            sink->commit
+ * What was lost between the last two is sent again from the redo, by the claim.
+ *
+ * at_least_once: the store is asked first, the messages go out only when Postgres has taken every
+ * row, then Kafka's offset follows:
+ *     BEGIN, compare-and-swap; COPY, dead letters, constraints  store->begin, copy, bury, check
  *     produce, and wait for every acknowledgement               sink->produce, flush
  *     COMMIT                                                    store->commit      <- the decision
  *     offset with unit number                                   source->commit
+ *
+ * Without a store Kafka's own transaction decides; without a sink the ledger alone.
  */
 #ifndef MR_STREAM_DELIVERY_H
 #define MR_STREAM_DELIVERY_H
@@ -22,20 +33,28 @@
 #include "millrace/source.h"
 #include "millrace/store.h"
 #include "stream/unit.h"
+#include "stream/watch.h"
 
-#define MR_MODE_AT_LEAST_ONCE "at_least_once"
+/* What the ledger records: whose recovery a partition needs. */
+#define MR_MODE_EXACTLY_ONCE  "exactly_once"  /* the last unit has a redo */
+#define MR_MODE_AT_LEAST_ONCE "at_least_once" /* its messages were acknowledged before COMMIT */
+#define MR_MODE_ROWS_ONLY     "rows_only"     /* it had none */
 
 enum mr_start_at { MR_START_EARLIEST, MR_START_LATEST };
 
 struct mr_delivery_options {
-    const char *group; /* for sentences */
+    const char *pipeline, *group; /* for sentences */
+    const char *owner;            /* our transactional id */
+    bool exactly_once;
     enum mr_start_at start;
     int dead_topic; /* index of the sink topic for dead letters; -1: the store's table */
     int flush_timeout_ms, claim_timeout_ms;
+    int decide_within_ms; /* exactly_once: a unit that is older at its decision is built again; 0:
+                             no bound */
 };
 
 struct mr_delivery_counters {
-    struct mr_metric *units, *decided_at, *outputs, *rows, *claims, *marks_again;
+    struct mr_metric *units, *decided_at, *outputs, *rows, *claims, *marks_again, *redos;
 };
 
 struct mr_delivery {
@@ -44,20 +63,35 @@ struct mr_delivery {
     struct mr_store *store; /* NULL: messages only; positions live in Kafka alone */
     struct mr_delivery_options options;
     struct mr_delivery_counters counters;
-    struct mr_buf labels; /* of the counters by class */
-    /* Scratch, kept between units. */
+    struct mr_watch *watch; /* may be NULL */
+    struct mr_buf labels;   /* of the counters by class */
+    bool fenced;            /* our own transactions are settled: none is open or in doubt */
+    bool probed;            /* the broker keeps offsets that come with a transaction */
+    /* Scratch, kept between units. One element a partition of the range: */
+    struct mr_part **parts;
     struct mr_advance *steps;
     struct mr_mark *marks;
+    struct mr_job_state *jobs;
+    struct mr_redo *redos;
+    struct mr_buf *redo_bytes;
+    /* And others. */
     struct mr_row_run *runs;
     struct mr_dead_letter *letters;
-    struct mr_job_state *jobs;
-    size_t cap_steps, cap_runs, cap_letters;
-    struct mr_buf dead_frames;
+    struct mr_job_state *letter_jobs;
+    struct mr_bytes *slices;
+    size_t cap_steps, cap_runs, cap_letters, cap_slices;
+    struct mr_buf dead_frames, redo_frames;
 };
 
 void mr_delivery_init(struct mr_delivery *delivery, const char *pipeline,
                       const struct mr_delivery_options *options);
 void mr_delivery_fini(struct mr_delivery *delivery);
+
+/* Do messages and offsets go out in transactions? */
+static inline bool mr_delivery_transactional(const struct mr_delivery *delivery)
+{
+    return delivery->options.exactly_once && delivery->sink;
+}
 
 /*
  * Delivers the whole unit, in one transaction or, where Postgres refuses data, in as many as it
@@ -69,13 +103,34 @@ void mr_delivery_fini(struct mr_delivery *delivery);
 MR_MUSTCHECK bool mr_delivery_commit(struct mr_delivery *delivery, struct mr_unit *unit,
                                      struct mr_error *err);
 
-/* Moves the ledger's positions of partitions that only dropped messages. */
+/* After a serious error, before the claims: nothing of ours stays open. */
+void mr_delivery_abandon(struct mr_delivery *delivery);
+
+/* --- marks.c --- */
+
+/* Moves the ledger's positions of partitions that only dropped messages, and forgets redos that are
+ * not needed any more. */
 MR_MUSTCHECK bool mr_delivery_advance(struct mr_delivery *delivery, struct mr_part *parts, size_t n,
                                       struct mr_error *err);
 
 /* Brings Kafka's visible offsets to where the ledger stands. */
 MR_MUSTCHECK bool mr_delivery_mark(struct mr_delivery *delivery, struct mr_part *parts, size_t n,
                                    struct mr_error *err);
+
+/* The first `n` of delivery->marks, as members of the group; in a transaction of their own where
+ * there are transactions. */
+MR_MUSTCHECK bool mr_delivery_send_marks(struct mr_delivery *delivery, size_t n,
+                                         struct mr_error *err);
+
+/* delivery->marks[i]. False, MR_REJECT: what has to travel with the offset is too long. */
+MR_MUSTCHECK bool mr_delivery_put_mark(struct mr_delivery *delivery, size_t i,
+                                       const struct mr_partition *at, int64_t next_offset,
+                                       int64_t unit, int64_t probe, const struct mr_job_state *job,
+                                       struct mr_error *err);
+
+void mr_delivery_reserve(struct mr_delivery *delivery, size_t n_parts);
+
+/* --- claim.c --- */
 
 /*
  * The one recovery routine, for one partition: fences earlier owners, finds out what reached Kafka,

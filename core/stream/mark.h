@@ -1,25 +1,36 @@
 /*
  * mark.h - what Millrace writes into the metadata of a committed offset, and reads back at claim.
  *
- *     mr1;l=<first 8 hex of ledger_id>;u=<unit>
+ *     mr1;l=<first 8 hex of ledger_id>;u=<unit>[;p=<probe>][;t=<trigger>;k=<keys>;c=<cursor>]
  *
  * `l` catches a group paired with the wrong database; `u` answers "did unit u reach Kafka?" with an
- * ordinary offset fetch. Without a database `l` is 00000000. Pure.
+ * ordinary offset fetch; `p` is a number that a probe looks for. Without a database `l` is 00000000
+ * and the state of a fan-out in progress travels along, in hex. Pure.
  */
 #ifndef MR_STREAM_MARK_H
 #define MR_STREAM_MARK_H
 
 #include "millrace/source.h"
+#include "millrace/store.h"
 
 enum mr_mark_kind {
     MR_MARK_ABSENT, /* no committed offset */
     MR_MARK_PLAIN,  /* an offset without our prefix: another program's, or moved from outside */
-    MR_MARK_OURS,   /* this ledger's: *unit is set */
+    MR_MARK_OURS,   /* this ledger's */
     MR_MARK_FOREIGN /* another ledger's */
 };
 
-void mr_mark_format(char metadata[MR_METADATA_MAX + 1], const char *ledger_id, int64_t unit);
+/* Of OURS and FOREIGN. */
+struct mr_mark_text {
+    int64_t unit, probe;     /* probe 0: none */
+    bool has_job;            /* without a database only */
+    struct mr_job_state job; /* borrows from the buffer given to read */
+};
+
+/* probe 0, job NULL: none. False: the job's keys and cursor do not fit. */
+bool mr_mark_format(char metadata[MR_METADATA_MAX + 1], const char *ledger_id, int64_t unit,
+                    int64_t probe, const struct mr_job_state *job);
 enum mr_mark_kind mr_mark_read(const struct mr_committed *committed, const char *ledger_id,
-                               int64_t *unit);
+                               struct mr_mark_text *text, struct mr_buf *job);
 
 #endif

@@ -6,6 +6,8 @@
  */
 #include "stream/part.h"
 
+#include <stdlib.h>
+
 void mr_part_set_job(struct mr_part *part, const struct mr_job_state *job)
 {
     part->has_job = job != NULL;
@@ -36,4 +38,5 @@ void mr_part_fini(struct mr_part *part)
 {
     mr_buf_fini(&part->job_keys);
     mr_buf_fini(&part->job_cursor);
+    free(part->owner_before);
 }

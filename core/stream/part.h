@@ -21,6 +21,15 @@ struct mr_part {
     int64_t position;      /* next offset to take */
     int64_t marked_offset; /* offset that Kafka shows */
     uint64_t dropped;      /* messages passed since `decided` moved */
+    bool has_redo;         /* the ledger still keeps the redo of a unit that Kafka has */
+    /* The message at `trying` was begun `attempts` times by owners that were not heard of again. */
+    int64_t trying; /* -1: none */
+    int attempts;
+    bool tried;              /* noted in the ledger since the last decision */
+    bool try_due;            /* the next message is the first since the claim: it is noted */
+    uint64_t careful;        /* so many messages go one by one, each noted */
+    int64_t recompute_until; /* mutant redo_recomputed only */
+    char *owner_before;      /* whose transaction may still be open; NULL: nobody's but ours */
     /* Fan-out in progress, as the ledger has it. Owns the bytes. */
     bool has_job;
     struct mr_buf job_keys, job_cursor;

@@ -19,13 +19,34 @@ void mr_unit_init(struct mr_unit *unit)
     *unit = (struct mr_unit){0};
 }
 
+static struct mr_resumed *resume(const struct mr_part *part)
+{
+    if (!part->has_job)
+        return NULL;
+    struct mr_resumed *resumed = mr_calloc(1, sizeof *resumed);
+    mr_buf_put(&resumed->keys, part->job_keys.ptr, part->job_keys.len);
+    mr_buf_put(&resumed->cursor, part->job_cursor.ptr, part->job_cursor.len);
+    resumed->trigger_ms = part->job_trigger_ms;
+    return resumed;
+}
+
+static void forget(struct mr_segment *segment)
+{
+    free(segment->error);
+    mr_buf_fini(&segment->job_keys);
+    mr_buf_fini(&segment->job_cursor);
+    if (segment->resumed) {
+        mr_buf_fini(&segment->resumed->keys);
+        mr_buf_fini(&segment->resumed->cursor);
+        free(segment->resumed);
+    }
+}
+
 static void clear_segment(struct mr_segment *segment, struct mr_source *source)
 {
     if (segment->owns_record)
         source->ops->release(source, &segment->rec);
-    free(segment->error);
-    mr_buf_fini(&segment->job_keys);
-    mr_buf_fini(&segment->job_cursor);
+    forget(segment);
 }
 
 static void shrink(struct mr_buf *buf)
@@ -74,6 +95,7 @@ struct mr_segment *mr_unit_begin(struct mr_unit *unit, struct mr_part *part,
         unit->opened_ms = mr_clock_mono_ms();
     struct mr_segment *segment = &unit->segments[unit->n_segments++];
     *segment = (struct mr_segment){.part = part, .rec = *rec, .next_offset = rec->offset + 1};
+    segment->resumed = resume(part);
     segment->from = segment->to = extent(unit);
     return segment;
 }
@@ -91,9 +113,7 @@ void mr_unit_undo(struct mr_unit *unit)
     unit->n_runs = segment->from.runs;
     unit->n_frames = segment->from.n_frames;
     unit->n_outputs = segment->from.outputs;
-    free(segment->error);
-    mr_buf_fini(&segment->job_keys);
-    mr_buf_fini(&segment->job_cursor);
+    forget(segment);
 }
 
 void mr_unit_note_row(struct mr_unit *unit, const struct mr_column_set *set, size_t from)
@@ -131,5 +151,15 @@ struct mr_job_state mr_segment_job(const struct mr_segment *segment)
         .keys = {segment->job_keys.ptr, segment->job_keys.len},
         .cursor = {segment->job_cursor.ptr, segment->job_cursor.len},
         .trigger_ms = segment->job_trigger_ms,
+    };
+}
+
+struct mr_job_state mr_segment_resumed(const struct mr_segment *segment)
+{
+    const struct mr_resumed *resumed = segment->resumed;
+    return (struct mr_job_state){
+        .keys = {resumed->keys.ptr, resumed->keys.len},
+        .cursor = {resumed->cursor.ptr, resumed->cursor.len},
+        .trigger_ms = resumed->trigger_ms,
     };
 }

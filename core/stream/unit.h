@@ -23,6 +23,12 @@ struct mr_unit_extent {
     uint64_t outputs;
 };
 
+/* The state of a fan-out before a chunk of it. */
+struct mr_resumed {
+    struct mr_buf keys, cursor;
+    int64_t trigger_ms;
+};
+
 struct mr_segment {
     struct mr_part *part;
     struct mr_record rec; /* owned by the unit, but for a chunk that others follow */
@@ -32,7 +38,9 @@ struct mr_segment {
     bool has_job; /* a chunk, and others follow: its state after this one */
     struct mr_buf job_keys, job_cursor;
     int64_t job_trigger_ms;
-    bool dead; /* leaves a dead letter instead of its outputs */
+    struct mr_resumed *resumed; /* NULL: the segment begins its message */
+    bool dead;                  /* leaves a dead letter instead of its outputs */
+    size_t dead_from, dead_to;  /* in the delivery's dead_frames, where they go to a topic */
     char class_[16];
     char *error;
     const char *bundle; /* the script's; lives as long as the script */
@@ -79,6 +87,7 @@ void mr_unit_note_row(struct mr_unit *unit, const struct mr_column_set *set, siz
  */
 void mr_segment_bury(struct mr_segment *segment, struct mr_source *source,
                      const struct mr_error *err);
-struct mr_job_state mr_segment_job(const struct mr_segment *segment); /* borrows */
+struct mr_job_state mr_segment_job(const struct mr_segment *segment);     /* borrows */
+struct mr_job_state mr_segment_resumed(const struct mr_segment *segment); /* borrows */
 
 #endif

@@ -9,6 +9,7 @@
 #include "stream/worker_state.h"
 
 #include "base/clock.h"
+#include "base/fault.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,7 +17,8 @@
 
 enum {
     IDLE_POLL_MS = 100, /* how long a stop or a due duty may wait */
-    SERVE_AFTER = 4     /* chunks of a fan-out the group is served between the others */
+    SERVE_AFTER = 4,    /* chunks of a fan-out the group is served between the others */
+    CRASH_LOOP_AT = 6   /* attempts, at which a message is taken for what kills the process */
 };
 
 static void on_assigned(struct mr_worker *worker)
@@ -35,6 +37,7 @@ static void on_assigned(struct mr_worker *worker)
     mr_worker_set_status(worker, n == 0, n ? "claiming its partitions" : NULL);
     if (!n)
         mr_worker_set_joined(worker);
+    mr_fault_point("assigned", "rebalance");
     mr_log(MR_INFO, "assigned %zu partition%s", n, n == 1 ? "" : "s");
 }
 
@@ -42,7 +45,9 @@ static void on_revoked(struct mr_worker *worker)
 {
     mr_log(MR_INFO, "partitions revoked; %zu undecided messages go to their next owner",
            worker->unit.n_segments);
+    mr_fault_point("revoked", "rebalance");
     mr_worker_reset_unit(worker);
+    mr_worker_forget_attempts(worker);
     mr_worker_drop_parts(worker);
     if (!worker->source_away) /* else: taken away because of it */
         mr_worker_set_status(worker, true, NULL);
@@ -131,6 +136,7 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
             mr_worker_recover(worker, &err);
             break;
         }
+        mr_watch_enter(&worker->watch, MR_PHASE_BUILD);
         enum mr_verdict verdict = mr_pipeline_run(
             &worker->pipeline, part, rec, mr_worker_now_ms(worker), &worker->unit, &pass, &err);
         switch (verdict) {
@@ -170,6 +176,25 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
         mr_worker_recover(worker, &err);
 }
 
+/* So many processes were not heard of again after they began with this message that it is not given
+ * to Lua once more. */
+static void bury_unread(struct mr_worker *worker, struct mr_part *part, struct mr_record *rec)
+{
+    struct mr_error err;
+    mr_error_reject(&err, "crash_loop",
+                    "%d processes in a row ended, or lost their partitions, while they worked on "
+                    "this message: it was not tried again",
+                    part->attempts);
+    mr_log(MR_WARN, "dead letter %s/%" PRId32 "@%" PRId64 " (crash_loop): %s", rec->topic,
+           rec->partition, rec->offset, err.msg);
+    struct mr_segment *segment = mr_unit_begin(&worker->unit, part, rec);
+    mr_segment_bury(segment, worker->source, &err);
+    segment->owns_record = true;
+    mr_unit_end(&worker->unit, segment);
+    part->position = segment->next_offset;
+    mr_part_set_job(part, NULL);
+}
+
 static void on_record(struct mr_worker *worker, struct mr_record *rec)
 {
     struct mr_part *part = mr_worker_find_part(worker, rec);
@@ -187,7 +212,21 @@ static void on_record(struct mr_worker *worker, struct mr_record *rec)
         mr_part_set_job(part, NULL);
     }
     mr_metric_add(worker->tally.messages, 1);
-    take_record(worker, part, rec);
+    if (part->careful && !mr_unit_empty(&worker->unit) && !mr_worker_commit_unit(worker)) {
+        worker->source->ops->release(worker->source, rec);
+        return;
+    }
+    bool alone = part->careful > 0;
+    if (!mr_worker_note_attempt(worker, part, rec->offset)) {
+        worker->source->ops->release(worker->source, rec);
+        return;
+    }
+    if (part->attempts >= CRASH_LOOP_AT && rec->offset == part->trying)
+        bury_unread(worker, part, rec);
+    else
+        take_record(worker, part, rec);
+    if (alone && !mr_unit_empty(&worker->unit))
+        mr_worker_commit_unit(worker);
 }
 
 /* One look at the source. True if something came. */
@@ -196,6 +235,7 @@ static bool poll_source(struct mr_worker *worker)
     struct mr_record rec;
     struct mr_error err;
     int timeout_ms = mr_unit_empty(&worker->unit) ? IDLE_POLL_MS : 0;
+    mr_watch_enter(&worker->watch, MR_PHASE_POLL);
     if (worker->claims_due) {
         int64_t due_ms = worker->claim_at_ms - mr_clock_mono_ms();
         timeout_ms = due_ms < 0 ? 0 : due_ms < IDLE_POLL_MS ? (int)due_ms : IDLE_POLL_MS;
@@ -250,6 +290,8 @@ void mr_worker_run(struct mr_worker *worker)
         }
     if (worker->source)
         drain(worker);
+    mr_worker_forget_attempts(worker);
+    mr_watch_enter(&worker->watch, MR_PHASE_ENDED);
     mr_worker_close_all(worker);
     pthread_mutex_lock(&worker->lock);
     worker->status.ended = true;
@@ -278,6 +320,7 @@ struct mr_worker *mr_worker_new(const struct mr_worker_options *options, atomic_
         .unit_bytes = options->unit_bytes,
         .max_message_bytes = options->max_message_bytes,
     };
+    worker->delivery.watch = &worker->watch;
     mr_tally_init(&worker->tally, options->pipeline);
     return worker;
 }
@@ -295,6 +338,11 @@ int mr_worker_free(struct mr_worker *worker)
     pthread_mutex_destroy(&worker->lock);
     free(worker);
     return exit_code;
+}
+
+struct mr_watch *mr_worker_watch(struct mr_worker *worker)
+{
+    return &worker->watch;
 }
 
 struct mr_worker_status mr_worker_status(struct mr_worker *worker)

@@ -55,6 +55,8 @@ struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomi
 struct mr_worker *mr_worker_new(const struct mr_worker_options *options, atomic_bool *stop);
 void mr_worker_run(struct mr_worker *worker);
 int mr_worker_free(struct mr_worker *worker);
+/* What its thread is at; lives as long as the worker. */
+struct mr_watch *mr_worker_watch(struct mr_worker *worker);
 struct mr_worker_status mr_worker_status(struct mr_worker *worker);
 /* Waits for the thread until the deadline (monotonic), frees the worker; its exit code. False:
  * still running. */

@@ -8,6 +8,7 @@
 #include "stream/worker_state.h"
 
 #include "base/clock.h"
+#include "base/fault.h"
 
 #include <inttypes.h>
 
@@ -17,6 +18,7 @@ enum {
     MARK_AFTER_MS = 5000,      /* Kafka's visible offset follows drops this often */
     PULSE_MS = 5000,           /* an idle worker feels its services' pulse this often, */
     PULSE_AWAY_MS = 1000,      /* and this often while the source is away */
+    TIDY_AFTER_MS = 1000,      /* of quiet, until redos that are not needed any more go */
     PIN_RECORDS = 1000         /* dropped in a row on one table of the lookup */
 };
 
@@ -51,8 +53,39 @@ bool mr_worker_commit_unit(struct mr_worker *worker)
     } else {
         worker->failures = 0;
         worker->trouble = (struct mr_log_trouble){0};
+        if (mr_delivery_transactional(&worker->delivery) && worker->store)
+            worker->tidy_at_ms = mr_clock_mono_ms() + TIDY_AFTER_MS;
     }
     return ok;
+}
+
+bool mr_worker_note_attempt(struct mr_worker *worker, struct mr_part *part, int64_t offset)
+{
+    struct mr_error err;
+    if (!worker->store || (!part->try_due && !part->careful))
+        return true;
+    if (!worker->store->ops->attempt(worker->store, &part->at, part->epoch, offset, &err)) {
+        mr_worker_recover(worker, &err);
+        return false;
+    }
+    part->try_due = false;
+    part->tried = true;
+    if (part->careful)
+        part->careful--;
+    mr_fault_point("tried", "unit");
+    return true;
+}
+
+void mr_worker_forget_attempts(struct mr_worker *worker)
+{
+    for (size_t i = 0; worker->store && i < worker->n_parts; i++) {
+        struct mr_part *part = &worker->parts[i];
+        struct mr_error err;
+        if (part->claimed && part->tried &&
+            !worker->store->ops->attempt(worker->store, &part->at, part->epoch, -1, &err))
+            return; /* then it counts as one of several that are needed */
+        part->tried = false;
+    }
 }
 
 void mr_worker_claim_due(struct mr_worker *worker)
@@ -128,8 +161,9 @@ void mr_worker_advance_if_due(struct mr_worker *worker, bool now)
     int64_t mono_ms = mr_clock_mono_ms();
     if (!mr_unit_empty(&worker->unit))
         return;
-    if (worker->advance_at_ms && (now || mono_ms >= worker->advance_at_ms)) {
-        worker->advance_at_ms = 0;
+    if ((worker->advance_at_ms && (now || mono_ms >= worker->advance_at_ms)) ||
+        (worker->tidy_at_ms && (now || mono_ms >= worker->tidy_at_ms))) {
+        worker->advance_at_ms = worker->tidy_at_ms = 0;
         if (!mr_delivery_advance(&worker->delivery, worker->parts, worker->n_parts, &err)) {
             mr_worker_recover(worker, &err);
             return;

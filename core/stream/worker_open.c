@@ -71,6 +71,7 @@ bool mr_worker_open_all(struct mr_worker *worker)
     struct mr_error err;
     while (!mr_worker_stopping(worker)) {
         worker->awaits_lookup = false;
+        mr_watch_enter(&worker->watch, MR_PHASE_OPEN);
         if (open_parts(worker, &err)) {
             worker->failures = 0;
             worker->trouble = (struct mr_log_trouble){0};

@@ -109,10 +109,7 @@ void mr_worker_recover(struct mr_worker *worker, const struct mr_error *cause)
         return;
     }
     mr_worker_reset_unit(worker);
-    if (worker->sink)
-        worker->sink->ops->abort(worker->sink);
-    if (worker->store)
-        worker->store->ops->reset(worker->store);
+    mr_delivery_abandon(&worker->delivery);
     for (size_t i = 0; i < worker->n_parts; i++)
         worker->parts[i].claimed = false;
     if (worker->n_parts && !worker->source->ops->start(worker->source, NULL, 0, &err))

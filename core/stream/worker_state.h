@@ -41,7 +41,8 @@ struct mr_worker {
     unsigned failures;    /* since something was decided, for the back-off */
     int64_t failed_at_ms; /* the latest of them */
     unsigned pinned;      /* records since the lookup's table was pinned without a unit */
-    int64_t advance_at_ms, mark_at_ms; /* 0: nothing to do */
+    int64_t advance_at_ms, mark_at_ms, tidy_at_ms; /* 0: nothing to do */
+    struct mr_watch watch;
     int64_t pulse_at_ms;
     bool awaits_lookup; /* its first load; not a failure */
     bool source_away;   /* it said so, and nothing has come since */
@@ -94,6 +95,11 @@ void mr_worker_source_is_back(struct mr_worker *worker);
 /* Without traffic nobody would notice that a service is away, or back: a look at each, now and
  * then. */
 void mr_worker_feel_pulse(struct mr_worker *worker);
+/* A message that kills the process is found by what it leaves behind: notes that the one at
+ * `offset` is about to be worked on. False: the partitions are being claimed again. */
+bool mr_worker_note_attempt(struct mr_worker *worker, struct mr_part *part, int64_t offset);
+/* Of partitions that go to another owner: whatever was begun did no harm. */
+void mr_worker_forget_attempts(struct mr_worker *worker);
 void mr_worker_passed(struct mr_worker *worker, struct mr_part *part, int64_t position);
 
 #endif

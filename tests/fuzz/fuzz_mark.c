@@ -14,16 +14,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t len = size < sizeof committed.metadata ? size : sizeof committed.metadata - 1;
     if (len)
         memcpy(committed.metadata, data, len);
-    int64_t unit = -1, again = -1;
-    enum mr_mark_kind kind = mr_mark_read(&committed, id, &unit);
+    struct mr_mark_text mark, again;
+    struct mr_buf job = {0}, job_again = {0};
+    enum mr_mark_kind kind = mr_mark_read(&committed, id, &mark, &job);
     FUZZ_CHECK(kind == MR_MARK_PLAIN || kind == MR_MARK_OURS || kind == MR_MARK_FOREIGN, "%d",
                (int)kind);
-    FUZZ_CHECK((kind == MR_MARK_PLAIN) == (unit < 0), "kind %d, unit %lld", (int)kind,
-               (long long)unit);
-    if (kind == MR_MARK_OURS) {
-        mr_mark_format(committed.metadata, id, unit);
-        FUZZ_CHECK(mr_mark_read(&committed, id, &again) == MR_MARK_OURS && again == unit, "%s",
-                   committed.metadata);
+    FUZZ_CHECK(mark.unit >= 0 && mark.probe >= 0, "unit %lld", (long long)mark.unit);
+    if (kind == MR_MARK_OURS && mr_mark_format(committed.metadata, id, mark.unit, mark.probe,
+                                               mark.has_job ? &mark.job : NULL)) {
+        FUZZ_CHECK(mr_mark_read(&committed, id, &again, &job_again) == MR_MARK_OURS &&
+                       again.unit == mark.unit && again.probe == mark.probe &&
+                       again.has_job == mark.has_job && job.len == job_again.len &&
+                       (!job.len || memcmp(job.ptr, job_again.ptr, job.len) == 0),
+                   "%s", committed.metadata);
     }
+    mr_buf_fini(&job);
+    mr_buf_fini(&job_again);
     return 0;
 }

@@ -43,7 +43,8 @@ static void log_fini(struct mem_log *log)
 
 void mem_world_init(struct mem_world *world)
 {
-    *world = (struct mem_world){.ledger_id = "0123abcd", .now_ms = 1700000000000};
+    *world = (struct mem_world){
+        .ledger_id = "0123abcd", .mode = "at_least_once", .now_ms = 1700000000000};
 }
 
 void mem_world_fini(struct mem_world *world)
@@ -53,6 +54,9 @@ void mem_world_fini(struct mem_world *world)
         free(world->ledger[p].keys);
         free(world->ledger[p].cursor);
     }
+    for (int p = 0; p < MEM_PARTS; p++)
+        free(world->ledger[p].redo);
+    log_fini(&world->unseen);
     log_fini(&world->out);
     log_fini(&world->rows);
     log_fini(&world->dead);
@@ -157,6 +161,8 @@ static bool source_committed(struct mr_source *base, const struct mr_partition *
     (void)timeout_ms;
     if (strikes(world, MEM_COMMITTED))
         return away(err, "committed");
+    if (world->transaction.has_offsets[at->partition])
+        return away(err, "an unstable offset");
     *out = world->offsets[at->partition];
     return true;
 }
@@ -188,6 +194,13 @@ static bool source_start(struct mr_source *base, const struct mr_mark *marks, si
     return true;
 }
 
+static void put_offset(struct mr_committed *committed, const struct mr_mark *mark)
+{
+    committed->present = true;
+    committed->offset = mark->next_offset;
+    memcpy(committed->metadata, mark->metadata, sizeof committed->metadata);
+}
+
 static bool source_commit(struct mr_source *base, const struct mr_mark *marks, size_t n,
                           struct mr_error *err)
 {
@@ -195,12 +208,14 @@ static bool source_commit(struct mr_source *base, const struct mr_mark *marks, s
     if (strikes(world, MEM_OFFSETS))
         return away(err, "offset commit");
     for (size_t i = 0; i < n; i++) {
-        struct mr_committed *committed = &world->offsets[marks[i].at.partition];
-        committed->present = true;
-        committed->offset = marks[i].next_offset;
-        memcpy(committed->metadata, marks[i].metadata, sizeof committed->metadata);
+        put_offset(&world->offsets[marks[i].at.partition], &marks[i]);
     }
     return strikes(world, MEM_OFFSETS_LOST) ? away(err, "reply of offset commit") : true;
+}
+
+static const struct mr_member *source_member(struct mr_source *base)
+{
+    return ((struct memory_source *)base)->assigned ? (const struct mr_member *)base : NULL;
 }
 
 static void source_headers(struct mr_source *base, struct mr_record *rec)
@@ -228,6 +243,7 @@ struct mr_source *mem_source(struct mem_world *world)
                                              .watermarks = source_watermarks,
                                              .start = source_start,
                                              .commit = source_commit,
+                                             .member = source_member,
                                              .headers = source_headers,
                                              .release = source_release,
                                              .close = source_close};
@@ -248,7 +264,85 @@ struct memory_sink {
     struct mr_sink base;
     struct mem_world *world;
     struct mem_log queue;
+    bool transactional, in_doubt; /* a commit that failed: only a fence ends it */
 };
+
+static void end_transaction(struct mem_world *world)
+{
+    world->transaction = (struct mem_transaction){0};
+    log_clear(&world->unseen);
+}
+
+static bool sink_fence(struct mr_sink *base, bool transactional, const char *owner,
+                       struct mr_error *err)
+{
+    struct memory_sink *sink = (struct memory_sink *)base;
+    if (transactional && strikes(sink->world, MEM_FENCE))
+        return away(err, "fence");
+    log_clear(&sink->queue);
+    if (transactional)
+        end_transaction(sink->world);
+    if (!owner)
+        sink->transactional = transactional;
+    sink->in_doubt = false;
+    return true;
+}
+
+static bool sink_begin(struct mr_sink *base, struct mr_error *err)
+{
+    struct memory_sink *sink = (struct memory_sink *)base;
+    mr_assert(sink->transactional && !sink->world->transaction.open);
+    if (strikes(sink->world, MEM_OPEN))
+        return away(err, "begin of a transaction");
+    sink->world->transaction.open = true;
+    return true;
+}
+
+static bool sink_offsets(struct mr_sink *base, struct mr_source *source,
+                         const struct mr_mark *marks, size_t n, struct mr_error *err)
+{
+    struct mem_world *world = ((struct memory_sink *)base)->world;
+    mr_assert(world->transaction.open);
+    if (strikes(world, MEM_SEND_OFFSETS))
+        return away(err, "offsets of a transaction");
+    if (!source->ops->member(source))
+        return mr_error_set(err, MR_RECOVER, MR_EXIT_TRY_AGAIN, "the group has moved on");
+    for (size_t i = 0; i < n; i++) {
+        world->transaction.has_offsets[marks[i].at.partition] = true;
+        put_offset(&world->transaction.offsets[marks[i].at.partition], &marks[i]);
+    }
+    return true;
+}
+
+static bool sink_commit(struct mr_sink *base, struct mr_error *err)
+{
+    struct mem_world *world = ((struct memory_sink *)base)->world;
+    mr_assert(world->transaction.open);
+    if (strikes(world, MEM_VISIBLE_UNDONE)) {
+        ((struct memory_sink *)base)->in_doubt = true;
+        return away(err, "commit of a transaction");
+    }
+    for (int p = 0; p < MEM_PARTS; p++)
+        if (world->transaction.has_offsets[p])
+            world->offsets[p] = world->transaction.offsets[p];
+    pthread_mutex_lock(&lock);
+    log_move(&world->out, &world->unseen);
+    pthread_mutex_unlock(&lock);
+    end_transaction(world);
+    return strikes(world, MEM_VISIBLE_LOST) ? away(err, "reply of a transaction's commit") : true;
+}
+
+static uint16_t sink_topic(struct mr_sink *base, const char *name)
+{
+    (void)base;
+    return strcmp(name, "dead") == 0;
+}
+
+static const char *sink_topic_name(struct mr_sink *base, uint16_t index)
+{
+    (void)base;
+    return index ? "dead" : "out";
+}
 
 static bool sink_produce(struct mr_sink *base, struct mr_bytes frames, struct mr_error *err)
 {
@@ -281,16 +375,20 @@ static bool sink_flush(struct mr_sink *base, int timeout_ms, size_t *bad, struct
             return mr_error_reject(err, "too_large", "injected: frame %zu is refused", i);
         }
     pthread_mutex_lock(&lock);
-    log_move(&sink->world->out, &sink->queue);
+    log_move(sink->transactional ? &sink->world->unseen : &sink->world->out, &sink->queue);
     pthread_mutex_unlock(&lock);
     return true;
 }
 
 static void sink_abort(struct mr_sink *base)
 {
-    log_clear(&((struct memory_sink *)base)->queue);
+    struct memory_sink *sink = (struct memory_sink *)base;
+    log_clear(&sink->queue);
+    if (sink->transactional && !sink->in_doubt)
+        end_transaction(sink->world);
 }
 
+/* An open transaction stays open, as when a process dies: the next fence ends it. */
 static void sink_close(struct mr_sink *base)
 {
     log_fini(&((struct memory_sink *)base)->queue);
@@ -299,8 +397,16 @@ static void sink_close(struct mr_sink *base)
 
 struct mr_sink *mem_sink(struct mem_world *world)
 {
-    static const struct mr_sink_ops ops = {
-        .produce = sink_produce, .flush = sink_flush, .abort = sink_abort, .close = sink_close};
+    static const struct mr_sink_ops ops = {.fence = sink_fence,
+                                           .begin = sink_begin,
+                                           .produce = sink_produce,
+                                           .flush = sink_flush,
+                                           .offsets = sink_offsets,
+                                           .commit = sink_commit,
+                                           .abort = sink_abort,
+                                           .topic = sink_topic,
+                                           .topic_name = sink_topic_name,
+                                           .close = sink_close};
     struct memory_sink *sink = mr_calloc(1, sizeof *sink);
     sink->base.ops = &ops;
     sink->world = world;
@@ -348,8 +454,10 @@ static void store_rollback(struct mr_store *base)
 {
     struct memory_store *store = (struct memory_store *)base;
     for (int p = 0; p < MEM_PARTS; p++) {
-        if (store->touched[p])
+        if (store->touched[p]) {
             set_job(&store->after[p], NULL);
+            free(store->after[p].redo);
+        }
         store->touched[p] = false;
     }
     log_clear(&store->rows);
@@ -367,18 +475,21 @@ static bool store_connect(struct mr_store *base, struct mr_error *err)
 static bool store_claim(struct mr_store *base, const struct mr_partition *at, int64_t epoch_before,
                         struct mr_claim *out, struct mr_error *err)
 {
-    (void)epoch_before;
     struct memory_store *store = (struct memory_store *)base;
     struct mem_ledger *ledger = &store->world->ledger[at->partition];
     if (strikes(store->world, MEM_CLAIM))
         return away(err, "claim");
-    *out = (struct mr_claim){.inserted = !ledger->there};
+    *out = (struct mr_claim){.inserted = !ledger->there, .trying = -1};
     if (!ledger->there) {
         ledger->there = true;
-        ledger->next_offset = -1;
+        ledger->next_offset = ledger->trying = -1;
     }
     snprintf(out->mode, sizeof out->mode, "%s", ledger->mode);
-    snprintf(ledger->mode, sizeof ledger->mode, "at_least_once");
+    if (ledger->trying >= 0 && ledger->epoch == epoch_before)
+        ledger->trying = -1;
+    else if (ledger->trying >= 0)
+        out->attempts = ++ledger->attempts;
+    out->trying = ledger->trying;
     static int64_t epochs;
     ledger->epoch = ++epochs;
     out->epoch = ledger->epoch;
@@ -387,6 +498,38 @@ static bool store_claim(struct mr_store *base, const struct mr_partition *at, in
     out->has_job = ledger->has_job;
     out->job = (struct mr_job_state){
         {ledger->keys, ledger->keys_len}, {ledger->cursor, ledger->cursor_len}, ledger->trigger_ms};
+    return true;
+}
+
+static bool store_redo(struct mr_store *base, const struct mr_partition *at, int64_t unit,
+                       struct mr_redo *out, bool *found, struct mr_error *err)
+{
+    struct mem_world *world = ((struct memory_store *)base)->world;
+    const struct mem_ledger *ledger = &world->ledger[at->partition];
+    (void)err;
+    *found = ledger->redo && ledger->unit == unit;
+    if (*found)
+        *out = (struct mr_redo){.payload = {ledger->redo, ledger->redo_len},
+                                .codec = "lz4/1",
+                                .n = ledger->redo_n,
+                                .crc32c = ledger->redo_crc};
+    world->redone += *found;
+    return true;
+}
+
+static bool store_attempt(struct mr_store *base, const struct mr_partition *at, int64_t epoch,
+                          int64_t offset, struct mr_error *err)
+{
+    struct mem_world *world = ((struct memory_store *)base)->world;
+    struct mem_ledger *ledger = &world->ledger[at->partition];
+    mr_assert(!((struct memory_store *)base)->open);
+    if (strikes(world, MEM_ATTEMPT))
+        return away(err, "attempt");
+    if (ledger->epoch != epoch)
+        return mr_error_set(err, MR_RECOVER, MR_EXIT_TRY_AGAIN, "fenced");
+    if (ledger->trying != offset)
+        ledger->attempts = 0;
+    ledger->trying = offset;
     return true;
 }
 
@@ -406,8 +549,17 @@ static bool store_begin(struct mr_store *base, const struct mr_advance *steps, s
         store->after[p] = (struct mem_ledger){.there = true,
                                               .epoch = ledger->epoch,
                                               .unit = steps[i].new_unit,
-                                              .next_offset = steps[i].next_offset};
+                                              .next_offset = steps[i].next_offset,
+                                              .trying = -1};
+        snprintf(store->after[p].mode, sizeof store->after[p].mode, "%s", store->world->mode);
         set_job(&store->after[p], steps[i].job);
+        if (steps[i].redo) {
+            const struct mr_redo *redo = steps[i].redo;
+            store->after[p].redo = mr_strndup(redo->payload.ptr, redo->payload.len);
+            store->after[p].redo_len = redo->payload.len;
+            store->after[p].redo_n = redo->n;
+            store->after[p].redo_crc = redo->crc32c;
+        }
         store->touched[p] = true;
     }
     return true;
@@ -480,10 +632,8 @@ static enum mr_decision store_commit(struct mr_store *base, struct mr_error *err
             struct mem_ledger *ledger = &world->ledger[p];
             free(ledger->keys);
             free(ledger->cursor);
-            char mode[sizeof ledger->mode];
-            memcpy(mode, ledger->mode, sizeof mode);
+            free(ledger->redo);
             *ledger = store->after[p];
-            memcpy(ledger->mode, mode, sizeof mode);
             store->after[p] = (struct mem_ledger){0};
             store->touched[p] = false;
         }
@@ -547,6 +697,8 @@ struct mr_store *mem_store(struct mem_world *world)
 {
     static const struct mr_store_ops ops = {.connect = store_connect,
                                             .claim = store_claim,
+                                            .redo = store_redo,
+                                            .attempt = store_attempt,
                                             .begin = store_begin,
                                             .copy = store_copy,
                                             .bury = store_bury,

@@ -23,15 +23,22 @@ struct mem_log {
 
 enum mem_fault {
     MEM_NONE,
-    MEM_CLAIM,         /* store->claim fails */
-    MEM_BEGIN,         /* store->begin fails */
-    MEM_COPY,          /* store->copy fails, as a lost connection */
-    MEM_FLUSH,         /* sink->flush fails: nothing more was acknowledged */
-    MEM_COMMIT_LOST,   /* COMMIT is carried out, its reply lost */
-    MEM_COMMIT_UNDONE, /* the connection breaks, COMMIT was not carried out */
-    MEM_OFFSETS,       /* source->commit fails, nothing written */
-    MEM_OFFSETS_LOST,  /* source->commit is carried out, its reply lost */
-    MEM_COMMITTED,     /* source->committed fails */
+    MEM_CLAIM,          /* store->claim fails */
+    MEM_BEGIN,          /* store->begin fails */
+    MEM_COPY,           /* store->copy fails, as a lost connection */
+    MEM_FLUSH,          /* sink->flush fails: nothing more was acknowledged */
+    MEM_COMMIT_LOST,    /* COMMIT is carried out, its reply lost */
+    MEM_COMMIT_UNDONE,  /* the connection breaks, COMMIT was not carried out */
+    MEM_OFFSETS,        /* source->commit fails, nothing written */
+    MEM_OFFSETS_LOST,   /* source->commit is carried out, its reply lost */
+    MEM_COMMITTED,      /* source->committed fails */
+    MEM_ATTEMPT,        /* store->attempt fails */
+    MEM_PLAIN_FAULTS,   /* from here on: what strikes with transactions only */
+    MEM_FENCE,          /* sink->fence fails */
+    MEM_OPEN,           /* sink->begin fails */
+    MEM_SEND_OFFSETS,   /* sink->offsets fails */
+    MEM_VISIBLE_LOST,   /* sink->commit is carried out, its reply lost */
+    MEM_VISIBLE_UNDONE, /* sink->commit fails, the transaction stays open */
     MEM_FAULTS
 };
 
@@ -42,6 +49,17 @@ struct mem_ledger {
     char *keys, *cursor;
     size_t keys_len, cursor_len;
     int64_t trigger_ms;
+    int64_t trying;
+    int attempts;
+    char *redo; /* of `unit`; NULL: none */
+    size_t redo_len;
+    uint32_t redo_n, redo_crc;
+};
+
+/* Kafka's transaction of the one transactional id that there is. */
+struct mem_transaction {
+    bool open, has_offsets[MEM_PARTS];
+    struct mr_committed offsets[MEM_PARTS];
 };
 
 struct mem_world {
@@ -52,11 +70,14 @@ struct mem_world {
     struct mem_log out;  /* "key|value" of each acknowledged message */
     struct mem_log rows; /* "a|b" of each committed row */
     struct mem_log dead; /* "class|value|error" */
+    struct mem_transaction transaction;
+    struct mem_log unseen; /* acknowledged within it */
+    int redone;            /* redos that were asked for */
     int transactions;
     size_t produced; /* messages that were handed to a sink, acknowledged or not */
     enum mem_fault fault;
-    int fault_in; /* strikes when it has counted down to 0 */
-    const char *ledger_id;
+    int fault_in;                 /* strikes when it has counted down to 0 */
+    const char *ledger_id, *mode; /* the mode that stores record */
     int64_t now_ms;
     bool rebalance;           /* the next poll says REVOKED, the one after it ASSIGNED */
     size_t rows_at_rebalance; /* rows that there were when it was told */

@@ -24,6 +24,9 @@
 
 enum { DEADLINE_MS = 20000 };
 
+/* The tests run twice: in at_least_once, and in exactly_once. */
+static bool exactly;
+
 struct bench {
     struct mem_world world;
     struct mr_lookup *lookup;
@@ -76,12 +79,17 @@ static void bench_init(struct bench *bench, int rows_per_key)
     *bench = (struct bench){0};
     mr_log_hook(ignore_line, NULL);
     mem_world_init(&bench->world);
+    if (exactly)
+        bench->world.mode = MR_MODE_EXACTLY_ONCE;
     bench->lookup = mem_lookup(rows_per_key);
     bench->options = (struct mr_worker_options){
         .pipeline = "test",
         .factory = {&bench->world, make_source, make_sink, make_store, make_script},
         .lookup = bench->lookup,
-        .delivery = {.group = "g",
+        .delivery = {.pipeline = "test",
+                     .group = "g",
+                     .owner = "millrace.test.g.i.0",
+                     .exactly_once = exactly,
                      .dead_topic = -1,
                      .flush_timeout_ms = 100,
                      .claim_timeout_ms = 100},
@@ -160,7 +168,7 @@ static void assert_fan_out(struct mem_world *world, const char *text, char key, 
         snprintf(message, sizeof message, "%c-%04d|%s:%c-%04d", key, i, text, key, i);
         assert_int_equal(mem_count(&world->rows, row), 1);
         size_t n = mem_count(&world->out, message);
-        assert_true(exact ? n == 1 : n >= 1);
+        assert_true(exact || exactly ? n == 1 : n >= 1);
     }
 }
 
@@ -169,11 +177,15 @@ static void assert_at_rest(const struct mem_world *world)
     for (int p = 0; p < MEM_PARTS; p++) {
         if (!world->input[p].n)
             continue;
-        int64_t unit = -1;
+        struct mr_mark_text mark;
+        struct mr_buf job = {0};
         assert_int_equal(world->ledger[p].next_offset, world->input[p].n);
         assert_int_equal(world->offsets[p].offset, world->input[p].n);
-        assert_int_equal(mr_mark_read(&world->offsets[p], world->ledger_id, &unit), MR_MARK_OURS);
-        assert_int_equal(unit, world->ledger[p].unit);
+        assert_int_equal(mr_mark_read(&world->offsets[p], world->ledger_id, &mark, &job),
+                         MR_MARK_OURS);
+        assert_int_equal(mark.unit, world->ledger[p].unit);
+        mr_buf_fini(&job);
+        assert_null(world->ledger[p].redo); /* tidied at the stop */
         assert_false(world->ledger[p].has_job);
     }
 }
@@ -182,12 +194,31 @@ static void marks_survive_the_round_trip(void **state)
 {
     (void)state;
     struct mr_committed committed = {.present = true, .offset = 7};
-    int64_t unit = 0;
-    mr_mark_format(committed.metadata, "deadbeef", 42);
+    struct mr_mark_text mark;
+    struct mr_buf bytes = {0};
+    assert_true(mr_mark_format(committed.metadata, "deadbeef", 42, 0, NULL));
     assert_string_equal(committed.metadata, "mr1;l=deadbeef;u=42");
-    assert_int_equal(mr_mark_read(&committed, "deadbeef", &unit), MR_MARK_OURS);
-    assert_int_equal(unit, 42);
-    assert_int_equal(mr_mark_read(&committed, "00000000", &unit), MR_MARK_FOREIGN);
+    assert_int_equal(mr_mark_read(&committed, "deadbeef", &mark, &bytes), MR_MARK_OURS);
+    assert_int_equal(mark.unit, 42);
+    assert_int_equal(mark.probe, 0);
+    assert_false(mark.has_job);
+    assert_int_equal(mr_mark_read(&committed, "00000000", &mark, &bytes), MR_MARK_FOREIGN);
+
+    struct mr_job_state job = {{"\0k\xff", 3}, {"cur", 3}, 1700000000123};
+    assert_true(mr_mark_format(committed.metadata, "00000000", 1, 99, &job));
+    assert_string_equal(committed.metadata,
+                        "mr1;l=00000000;u=1;p=99;t=1700000000123;k=006bff;c=637572");
+    assert_int_equal(mr_mark_read(&committed, "00000000", &mark, &bytes), MR_MARK_OURS);
+    assert_int_equal(mark.probe, 99);
+    assert_true(mark.has_job);
+    assert_int_equal(mark.job.trigger_ms, 1700000000123);
+    assert_int_equal(mark.job.keys.len, 3);
+    assert_memory_equal(mark.job.keys.ptr, "\0k\xff", 3);
+    assert_memory_equal(mark.job.cursor.ptr, "cur", 3);
+    char much[2100] = {0};
+    job.keys = (struct mr_bytes){much, sizeof much};
+    assert_false(mr_mark_format(committed.metadata, "00000000", 1, 0, &job));
+
     const char *others[] = {"",
                             "x",
                             "mr1;l=deadbeef",
@@ -196,10 +227,11 @@ static void marks_survive_the_round_trip(void **state)
                             "mr1;l=deadbeef;u=4x"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         snprintf(committed.metadata, sizeof committed.metadata, "%s", others[i]);
-        assert_int_equal(mr_mark_read(&committed, "deadbeef", &unit), MR_MARK_PLAIN);
+        assert_int_equal(mr_mark_read(&committed, "deadbeef", &mark, &bytes), MR_MARK_PLAIN);
     }
     committed.present = false;
-    assert_int_equal(mr_mark_read(&committed, "deadbeef", &unit), MR_MARK_ABSENT);
+    assert_int_equal(mr_mark_read(&committed, "deadbeef", &mark, &bytes), MR_MARK_ABSENT);
+    mr_buf_fini(&bytes);
 }
 
 static void a_message_reaches_both_sinks_once_a_row(void **state)
@@ -229,6 +261,10 @@ static void any_fault_at_any_step_leaves_the_rows_exact(void **state)
     (void)state;
     for (int fault = 1; fault < MEM_FAULTS; fault++)
         for (int in = 1; in <= 2; in++) {
+            if (fault == MEM_PLAIN_FAULTS || (fault > MEM_PLAIN_FAULTS && !exactly) ||
+                (exactly && (fault == MEM_OFFSETS || fault == MEM_OFFSETS_LOST)) ||
+                (fault == MEM_FENCE && in > 1)) /* happens once */
+                continue;
             struct bench bench;
             bench_init(&bench, 4);
             for (int i = 0; i < 24; i++) {
@@ -253,8 +289,8 @@ static void any_fault_at_any_step_leaves_the_rows_exact(void **state)
                 assert_fan_out(&bench.world, text, 'a', 4, false);
             }
             assert_int_equal(bench.world.rows.n, 24 * 4);
-            /* Kafka may repeat only the unit in flight. */
-            assert_true(bench.world.out.n <= 24 * 4 + 20 + 4);
+            /* Kafka may repeat only the unit in flight, and that in at_least_once alone. */
+            assert_true(bench.world.out.n <= 24 * 4 + (exactly ? 0 : 20 + 4));
             assert_at_rest(&bench.world);
             bench_fini(&bench);
         }
@@ -431,13 +467,22 @@ struct hand {
 static void hand_init(struct hand *hand, struct mem_world *world)
 {
     *hand = (struct hand){.world = world};
-    const struct mr_delivery_options options = {
-        .group = "g", .dead_topic = -1, .flush_timeout_ms = 100, .claim_timeout_ms = 100};
+    const struct mr_delivery_options options = {.pipeline = "test",
+                                                .group = "g",
+                                                .owner = "millrace.test.g.i.0",
+                                                .dead_topic = -1,
+                                                .exactly_once = exactly,
+                                                .flush_timeout_ms = 100,
+                                                .claim_timeout_ms = 100};
+    if (exactly)
+        world->mode = MR_MODE_EXACTLY_ONCE;
     mr_delivery_init(&hand->delivery, "test", &options);
     hand->delivery.source = mem_source(world);
     hand->delivery.sink = mem_sink(world);
     hand->delivery.store = mem_store(world);
-    hand->part.at = *hand->delivery.source->ops->assignment(hand->delivery.source, &(size_t){0});
+    struct mr_source *source = hand->delivery.source;
+    assert_int_equal(source->ops->poll(source, 0, &(struct mr_record){0}, NULL), MR_EVENT_ASSIGNED);
+    hand->part.at = *source->ops->assignment(source, &(size_t){0});
 }
 
 static void hand_fini(struct hand *hand)
@@ -680,15 +725,18 @@ static bool claim_after(void (*change)(struct mem_world *), char msg[1024])
     world.ledger[0] =
         (struct mem_ledger){.there = true, .unit = 5, .next_offset = 3, .mode = "at_least_once"};
     world.offsets[0] = (struct mr_committed){.present = true, .offset = 3};
-    mr_mark_format(world.offsets[0].metadata, world.ledger_id, 5);
+    assert_true(mr_mark_format(world.offsets[0].metadata, world.ledger_id, 5, 0, NULL));
     change(&world);
     hand_init(&hand, &world);
     bool ok = mr_delivery_claim(&hand.delivery, &hand.part, &err);
     if (ok) {
-        int64_t unit = -1;
+        struct mr_mark_text mark;
+        struct mr_buf job = {0};
         assert_int_equal(hand.part.position, world.ledger[0].next_offset);
-        assert_int_equal(mr_mark_read(&world.offsets[0], world.ledger_id, &unit), MR_MARK_OURS);
-        assert_int_equal(unit, world.ledger[0].unit);
+        assert_int_equal(mr_mark_read(&world.offsets[0], world.ledger_id, &mark, &job),
+                         MR_MARK_OURS);
+        assert_int_equal(mark.unit, world.ledger[0].unit);
+        mr_buf_fini(&job);
     } else {
         assert_int_equal(err.action, MR_STOP);
         assert_false(hand.part.claimed);
@@ -703,9 +751,13 @@ static void nothing(struct mem_world *world)
 {
     (void)world;
 }
+static void mark(struct mem_world *world, const char *ledger_id, int64_t unit)
+{
+    assert_true(mr_mark_format(world->offsets[0].metadata, ledger_id, unit, 0, NULL));
+}
 static void offset_one_unit_behind(struct mem_world *world)
 {
-    mr_mark_format(world->offsets[0].metadata, world->ledger_id, 4);
+    mark(world, world->ledger_id, 4);
     world->offsets[0].offset = 2;
 }
 static void offset_expired(struct mem_world *world)
@@ -714,11 +766,11 @@ static void offset_expired(struct mem_world *world)
 }
 static void offset_ahead(struct mem_world *world)
 {
-    mr_mark_format(world->offsets[0].metadata, world->ledger_id, 6);
+    mark(world, world->ledger_id, 6);
 }
 static void offset_far_behind(struct mem_world *world)
 {
-    mr_mark_format(world->offsets[0].metadata, world->ledger_id, 3);
+    mark(world, world->ledger_id, 3);
 }
 static void offset_moved(struct mem_world *world)
 {
@@ -726,7 +778,7 @@ static void offset_moved(struct mem_world *world)
 }
 static void other_database(struct mem_world *world)
 {
-    mr_mark_format(world->offsets[0].metadata, "ffffffff", 5);
+    mark(world, "ffffffff", 5);
 }
 static void ledger_empty(struct mem_world *world)
 {
@@ -740,9 +792,21 @@ static void topic_made_again(struct mem_world *world)
 {
     world->ledger[0].next_offset = 11;
 }
-static void newer_mode(struct mem_world *world)
+static void redo_missing(struct mem_world *world)
 {
     snprintf(world->ledger[0].mode, sizeof world->ledger[0].mode, "exactly_once");
+    mark(world, world->ledger_id, 4);
+}
+static void redo_damaged(struct mem_world *world)
+{
+    redo_missing(world);
+    world->ledger[0].redo = mr_strdup("nonsense");
+    world->ledger[0].redo_len = 8;
+}
+static void deleted_in_flight(struct mem_world *world)
+{
+    redo_damaged(world);
+    world->offsets[0].present = false;
 }
 
 static void claim_goes_on_or_halts_with_a_cure(void **state)
@@ -756,15 +820,17 @@ static void claim_goes_on_or_halts_with_a_cure(void **state)
         void (*change)(struct mem_world *);
         const char *says, *cure;
     } halts[] = {
-        {offset_ahead, "Postgres lost committed rows", "delete the group's offsets"},
-        {offset_far_behind, "reset from outside", "kafka-consumer-groups --delete-offsets"},
-        {offset_moved, "changed by another program", "kafka-consumer-groups --delete-offsets"},
+        {offset_ahead, "Postgres lost committed rows", "--partition 0 --take kafka"},
+        {offset_far_behind, "from outside", "--partition 0 --take ledger"},
+        {offset_moved, "from outside", "--take kafka"},
         {other_database, "another database's ledger", "sinks.postgres.dsn"},
         {ledger_empty, "this database does not have", "sinks.postgres.dsn"},
         {retention, "deleted by retention",
-         "update millrace_ledger set next_offset = 4, job_keys = null"},
-        {topic_made_again, "deleted and made again", "delete from millrace_ledger"},
-        {newer_mode, "exactly_once", "version that wrote it"},
+         "millrace repair test --topic in --partition 0 --take earliest"},
+        {topic_made_again, "deleted and made again", "--take earliest"},
+        {redo_missing, "millrace_redo does not have them", "--take ledger"},
+        {redo_damaged, "crc32c", "--take ledger"},
+        {deleted_in_flight, "was deleted while", "--take ledger"},
     };
     for (size_t i = 0; i < sizeof halts / sizeof *halts; i++) {
         assert_false(claim_after(halts[i].change, msg));
@@ -788,7 +854,8 @@ static void without_a_ledger_the_cure_names_none(void **state)
     hand.delivery.store = NULL;
     assert_false(mr_delivery_claim(&hand.delivery, &hand.part, &err));
     assert_int_equal(err.action, MR_STOP);
-    assert_non_null(strstr(err.msg, "kafka-consumer-groups --reset-offsets"));
+    assert_non_null(
+        strstr(err.msg, "millrace repair test --topic in --partition 0 --take earliest"));
     assert_null(strstr(err.msg, "ledger"));
     hand.delivery.store = store;
     hand_fini(&hand);
@@ -829,7 +896,7 @@ static void a_halt_ends_the_worker_with_its_code(void **state)
     bench.world.ledger[0] =
         (struct mem_ledger){.there = true, .unit = 5, .next_offset = 0, .mode = "at_least_once"};
     bench.world.offsets[0] = (struct mr_committed){.present = true};
-    mr_mark_format(bench.world.offsets[0].metadata, "ffffffff", 5);
+    mark(&bench.world, "ffffffff", 5);
     bench_start(&bench);
     wait_ended(&bench);
     assert_non_null(strstr(mr_worker_status(bench.worker).problem, "another database"));
@@ -902,5 +969,7 @@ int main(void)
         cmocka_unit_test(kafka_alone_needs_no_store),
         cmocka_unit_test(postgres_alone_needs_no_sink),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("at_least_once", tests, NULL, NULL);
+    exactly = true;
+    return failed + cmocka_run_group_tests_name("exactly_once", tests, NULL, NULL);
 }
