@@ -162,8 +162,9 @@ static void read_claim(struct mr_pg_store *s, PGresult *const *results, int64_t 
 
 /*
  * Random, new for each claim; but one whose answer was lost is tried again with its own, so that
- * losing answers does not count as dying (UPDATE's attempts), and what still comes of it late
- * fences nobody. Nothing can have begun under that epoch, since nobody was told it.
+ * losing answers does not count as dying (claim_sql.update). That is safe: nobody began a unit
+ * under an epoch that nobody was told, and the session that was to write it has ended, since it
+ * held the lock on our name (store.c).
  */
 static int64_t epoch_of(struct mr_pg_store *s, const struct mr_partition *at)
 {
@@ -185,6 +186,7 @@ bool mr_pg_store_claim(struct mr_store *store, const struct mr_partition *at, in
     PGresult *results[CLAIM_N] = {NULL};
     int64_t epoch = epoch_of(s, at);
     bool ok = false;
+    mr_pg_store_drop_redo(s);
     if (!mr_pg_store_ready(s, err))
         return false;
     claim_sql_init(&sql, s, at, epoch, epoch_before);
@@ -233,14 +235,20 @@ static uint64_t read_be(const PGresult *res, int column)
     return value;
 }
 
+/* It may be as large as a unit: it goes with the next call, not with the next redo. */
+void mr_pg_store_drop_redo(struct mr_pg_store *s)
+{
+    PQclear(s->redo);
+    s->redo = NULL;
+}
+
 bool mr_pg_store_redo(struct mr_store *store, const struct mr_partition *at, int64_t unit,
                       struct mr_redo *out, bool *found, struct mr_error *err)
 {
     struct mr_pg_store *s = mr_pg_store_of(store);
     struct mr_buf sql = {0};
     struct mr_pg_args args = {.binary = true};
-    PQclear(s->redo);
-    s->redo = NULL;
+    mr_pg_store_drop_redo(s);
     *found = false;
     if (!s->ready)
         return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,

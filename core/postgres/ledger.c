@@ -140,6 +140,7 @@ bool mr_pg_store_begin(struct mr_store *store, const struct mr_advance *steps, s
     PGresult **results = mr_calloc(3 * n + 4, sizeof *results);
     size_t n_results = 0, at = 1;
     bool ok = false;
+    mr_pg_store_drop_redo(s);
     if (!s->ready || !mr_pg_pipe_begin(&s->pg)) {
         mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                      "beginning a unit: not connected to Postgres");

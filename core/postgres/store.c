@@ -217,6 +217,7 @@ static void reset(struct mr_store *store)
 {
     struct mr_pg_store *s = mr_pg_store_of(store);
     s->ready = false;
+    mr_pg_store_drop_redo(s);
     mr_pg_disconnect(&s->pg);
 }
 
@@ -268,7 +269,7 @@ static void close_store(struct mr_store *store)
     free(s->owner);
     free(s->instance);
     free(s->mode);
-    PQclear(s->redo);
+    mr_pg_store_drop_redo(s);
     free(s->unsure.topic);
     mr_buf_fini(&s->job);
     mr_buf_fini(&s->chunk);

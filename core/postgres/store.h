@@ -57,6 +57,7 @@ bool mr_pg_store_claim(struct mr_store *store, const struct mr_partition *at, in
                        struct mr_claim *out, struct mr_error *err);
 bool mr_pg_store_redo(struct mr_store *store, const struct mr_partition *at, int64_t unit,
                       struct mr_redo *out, bool *found, struct mr_error *err);
+void mr_pg_store_drop_redo(struct mr_pg_store *s);
 bool mr_pg_store_attempt(struct mr_store *store, const struct mr_partition *at, int64_t epoch,
                          int64_t offset, struct mr_error *err);
 /* ledger.c */

@@ -64,8 +64,9 @@ describe("trouble", function()
     local role = s.id .. "_weak"
     s:init()
     s:sql(("create role %s login password 'x'; grant select, insert, update on millrace_meta, millrace_ledger, "
-      .. "millrace_dead, subscribers_feedback to %s; grant usage on all sequences in schema public to %s")
-      :format(role, role, role))
+      .. "millrace_dead, subscribers_feedback to %s; grant select, insert, delete on millrace_redo to %s; "
+      .. "grant usage on all sequences in schema public to %s")
+      :format(role, role, role, role))
     local dsn = s.dsn:gsub("//millrace@", "//" .. role .. "@")
     s.config.lookups.subscribers.dsn, s.promo.sinks.postgres.dsn = dsn, dsn
     halts({ init = false, env = { PGPASSWORD = "x" } }, "permission denied for table subscribers_restaurants")

@@ -202,7 +202,7 @@ describe("init", function()
     assert.equal("", err)
     assert.equal(0, status)
     assert.truthy(out:find("^%-%- for pipelines%.p%.sinks%.postgres\n"), out)
-    for _, name in ipairs { "millrace_meta", "millrace_ledger", "millrace_dead" } do
+    for _, name in ipairs { "millrace_meta", "millrace_ledger", "millrace_redo", "millrace_dead" } do
       assert.truthy(out:lower():find("create table[^;]*" .. name), name .. " is not in " .. out)
     end
   end)

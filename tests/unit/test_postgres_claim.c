@@ -419,14 +419,21 @@ static void a_commit_whose_answer_is_lost_is_found_by_the_claim(void **state)
 {
     fresh("t_lost_commit");
     struct working w = {.store = connected("a", NULL), .commits = true};
-    struct mr_claim claim = claimed(w.store);
+    struct mr_claim claim = claimed(w.store), other;
+    struct mr_store *b = connected("b", NULL);
+    const struct mr_partition another = {"topic_in", 4};
+    struct mr_error err;
+    assert_true(b->ops->claim(b, &another, 0, &other, &err));
     await_nobody("'nobody'");
     /* The setting counts once the server's checkpointer has seen it. */
     for (begun(w.store, &claim, 5); !lose_the_answer(&w); begun(w.store, &claim, 5)) {
         assert_int_equal(w.decision, MR_DECIDED);
         claim.unit++;
     }
+    /* An attempt waits for no replica, nor for a disk. */
+    assert_true(b->ops->attempt(b, &another, other.epoch, 7, &err));
     no_replica(state);
+    b->ops->close(b);
     assert_int_equal(w.decision, MR_IN_DOUBT);
     assert_int_equal(w.err.action, MR_RECOVER);
     w.store->ops->reset(w.store);
