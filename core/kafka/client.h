@@ -22,9 +22,10 @@ struct mr_kafka_setting {
  */
 struct mr_kafka_contact {
     char brokers[256], principal[128];
-    bool connected;              /* ever */
-    bool down;                   /* all brokers are, and that was reported */
-    rd_kafka_resp_err_t pending; /* to be reported by the next poll or flush; 0: none */
+    const char *transactional_id; /* NULL: none; lives as long as the client */
+    bool connected;               /* ever */
+    bool down;                    /* all brokers are, and that was reported */
+    rd_kafka_resp_err_t pending;  /* to be reported by the next poll or flush; 0: none */
     char pending_text[512];
     rd_kafka_resp_err_t last_code; /* newest reason of a lost connection: the cause behind */
     char last[512];                /* "all brokers are down" */
@@ -55,6 +56,18 @@ bool mr_kafka_contact_take(struct mr_kafka_contact *contact, struct mr_error *er
 bool mr_kafka_contact_fail(const struct mr_kafka_contact *contact, rd_kafka_resp_err_t code,
                            const char *what, const char *topic, const char *detail,
                            struct mr_error *err);
+/* offsets.c, for the other files that talk about offsets */
+/* For librdkafka; the caller destroys it. */
+rd_kafka_topic_partition_list_t *mr_kafka_offsets_list(const struct mr_mark *marks, size_t n,
+                                                       bool with_metadata);
+/* The committed offset of one partition in the group of the consumer `rk`. */
+rd_kafka_resp_err_t mr_kafka_offsets_fetch(rd_kafka_t *rk, const struct mr_partition *at,
+                                           int timeout_ms, struct mr_committed *out);
+/* Waits for the answer of a commit: _TIMED_OUT if it does not come. */
+rd_kafka_resp_err_t
+mr_kafka_offsets_send(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *list, int timeout_ms);
+
+/* contact.c */
 /* Log callback for any client: levels, and no floods. */
 void mr_kafka_log(const rd_kafka_t *rk, int level, const char *facility, const char *text);
 

@@ -33,8 +33,8 @@ struct mr_kafka_consumer {
     size_t n_assigned, cap_assigned;
     bool owned; /* the worker has been told ASSIGNED, and not REVOKED since */
     bool tell_revoked, tell_assigned;
-    /* Captured first thing in the assign callback: the proof of membership that a commit (and later
-     * a transaction) of this assignment carries. NULL: none, or one that the broker would not
+    /* Captured first thing in the assign callback: the proof of membership that a commit or a
+     * transaction of this assignment carries. NULL: none, or one that the broker would not
      * fence. */
     rd_kafka_consumer_group_metadata_t *member;
 
@@ -66,6 +66,8 @@ void mr_kafka_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
 enum mr_event mr_kafka_rebalance_take(struct mr_kafka_consumer *consumer);
 /* Is the group's member and generation still that of the assignment in force? */
 bool mr_kafka_rebalance_is_member(struct mr_kafka_consumer *consumer);
+/* Member of mr_source_ops. */
+const struct mr_member *mr_kafka_rebalance_member(struct mr_source *source);
 void mr_kafka_rebalance_forget(struct mr_kafka_consumer *consumer);
 
 /* offsets.c: members of mr_source_ops */

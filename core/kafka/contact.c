@@ -87,8 +87,8 @@ bool mr_kafka_contact_take(struct mr_kafka_contact *contact, struct mr_error *er
     return true;
 }
 
-static bool refused(const struct mr_kafka_contact *contact, const char *topic, const char *detail,
-                    struct mr_error *err)
+static bool refused(const struct mr_kafka_contact *contact, const char *kind, const char *name,
+                    const char *detail, struct mr_error *err)
 {
     const char *user = contact->principal;
     return mr_error_set(err, contact->connected ? MR_RETRY : MR_STOP, MR_EXIT_CONFIG,
@@ -96,7 +96,7 @@ static bool refused(const struct mr_kafka_contact *contact, const char *topic, c
                         "principal checked",
                         contact->brokers, user[0] ? "user \"" : "",
                         user[0] ? user : "an anonymous client", user[0] ? "\"" : "",
-                        topic ? "topic " : "what was asked", topic ? topic : "", detail);
+                        name ? kind : "what was asked", name ? name : "", detail);
 }
 
 static bool login_failed(const struct mr_kafka_contact *contact, const char *detail,
@@ -137,8 +137,9 @@ bool mr_kafka_contact_fail(const struct mr_kafka_contact *contact, rd_kafka_resp
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+        return refused(contact, "topic ", topic, detail, err);
     case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
-        return refused(contact, topic, detail, err);
+        return refused(contact, "transactional id ", contact->transactional_id, detail, err);
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:

@@ -6,7 +6,7 @@
  * librdkafka's own threads reach our code only through the log callback. Options are copied. Values
  * of properties marked `secret` and of those that are secret by nature never appear in a message.
  * Tests: tests/unit/test_kafka_conf.c (no broker), tests/unit/test_kafka_source.c and
- * test_kafka_sink.c (librdkafka's mock cluster).
+ * test_kafka_sink.c (librdkafka's mock cluster), test_kafka_transactions.c (a real broker).
  */
 #ifndef MR_KAFKA_KAFKA_H
 #define MR_KAFKA_KAFKA_H
@@ -67,9 +67,10 @@ struct mr_kafka_sink_options {
     const char *client_id;
     size_t queue_bytes; /* bound of what waits in the producer, beyond which produce waits; 0: 64
                            MiB */
+    const char *transactional_id; /* for fence(transactional); NULL: there is none */
 };
 
-/* Makes the producer; a broker is reached by the first produce. */
+/* Makes a plain producer; a broker is reached by the first produce, or by fence. */
 MR_MUSTCHECK bool mr_kafka_sink_open(const struct mr_kafka_sink_options *options,
                                      struct mr_sink **out, struct mr_error *err);
 
@@ -91,5 +92,22 @@ MR_MUSTCHECK bool mr_kafka_create_topics(const struct mr_kafka_property *propert
                                          size_t n_properties, const char *const *topics,
                                          size_t n_topics, int partitions, int replication,
                                          int timeout_ms, struct mr_error *err);
+
+/* --- a group's offsets, for repair --- */
+
+/* What group `group` has committed for one partition, stable, and the partition's bounds. Waits up
+ * to timeout_ms a question; an error is never "absent". */
+MR_MUSTCHECK bool mr_kafka_group_offsets(const struct mr_kafka_property *properties,
+                                         size_t n_properties, const char *group,
+                                         const struct mr_partition *at, int timeout_ms,
+                                         struct mr_committed *committed, int64_t *low,
+                                         int64_t *high, struct mr_error *err);
+
+/* Writes offsets with their metadata for a group that has no members (the broker refuses it
+ * otherwise: MR_STOP), and reads them back. */
+MR_MUSTCHECK bool mr_kafka_group_set_offsets(const struct mr_kafka_property *properties,
+                                             size_t n_properties, const char *group,
+                                             const struct mr_mark *marks, size_t n, int timeout_ms,
+                                             struct mr_error *err);
 
 #endif

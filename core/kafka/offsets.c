@@ -19,37 +19,46 @@ static struct mr_kafka_consumer *consumer_of(struct mr_source *source)
     return (struct mr_kafka_consumer *)source;
 }
 
-bool mr_kafka_offsets_committed(struct mr_source *source, const struct mr_partition *at,
-                                int timeout_ms, struct mr_committed *out, struct mr_error *err)
+rd_kafka_resp_err_t mr_kafka_offsets_fetch(rd_kafka_t *rk, const struct mr_partition *at,
+                                           int timeout_ms, struct mr_committed *out)
 {
-    struct mr_kafka_consumer *consumer = consumer_of(source);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
     const rd_kafka_topic_partition_t *answer =
         rd_kafka_topic_partition_list_add(list, at->topic, at->partition);
-    rd_kafka_resp_err_t code = rd_kafka_committed(consumer->rk, list, timeout_ms);
+    rd_kafka_resp_err_t code = rd_kafka_committed(rk, list, timeout_ms);
     if (!code)
         code = answer->err;
-    bool ok = !code;
     *out = (struct mr_committed){0};
-    if (ok) {
-        mr_kafka_contact_made(&consumer->contact);
+    if (!code) {
         out->present = answer->offset >= 0;
         out->offset = out->present ? answer->offset : -1;
+        /* Not terminated by librdkafka. */
         size_t len = answer->metadata ? answer->metadata_size : 0;
         if (len >= sizeof out->metadata)
             len = sizeof out->metadata - 1;
         if (len)
             memcpy(out->metadata, answer->metadata, len);
-    } else {
-        char what[320];
-        snprintf(what, sizeof what, "committed offset of %s/%d in group %s", at->topic,
-                 at->partition, consumer->group);
-        mr_kafka_contact_fail(&consumer->contact, code, what, at->topic, NULL, err);
-        if (err && err->action == MR_RECOVER)
-            err->action = MR_RETRY; /* nothing was changed: ask again */
     }
     rd_kafka_topic_partition_list_destroy(list);
-    return ok;
+    return code;
+}
+
+bool mr_kafka_offsets_committed(struct mr_source *source, const struct mr_partition *at,
+                                int timeout_ms, struct mr_committed *out, struct mr_error *err)
+{
+    struct mr_kafka_consumer *consumer = consumer_of(source);
+    rd_kafka_resp_err_t code = mr_kafka_offsets_fetch(consumer->rk, at, timeout_ms, out);
+    if (!code) {
+        mr_kafka_contact_made(&consumer->contact);
+        return true;
+    }
+    char what[320];
+    snprintf(what, sizeof what, "committed offset of %s/%d in group %s", at->topic, at->partition,
+             consumer->group);
+    mr_kafka_contact_fail(&consumer->contact, code, what, at->topic, NULL, err);
+    if (err && err->action == MR_RECOVER)
+        err->action = MR_RETRY; /* nothing was changed: ask again */
+    return false;
 }
 
 bool mr_kafka_offsets_watermarks(struct mr_source *source, const struct mr_partition *at,
@@ -67,8 +76,8 @@ bool mr_kafka_offsets_watermarks(struct mr_source *source, const struct mr_parti
     return mr_kafka_contact_fail(&consumer->contact, code, what, at->topic, NULL, err);
 }
 
-static rd_kafka_topic_partition_list_t *list_of(const struct mr_mark *marks, size_t n,
-                                                bool with_metadata)
+rd_kafka_topic_partition_list_t *mr_kafka_offsets_list(const struct mr_mark *marks, size_t n,
+                                                       bool with_metadata)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)n);
     for (size_t i = 0; i < n; i++) {
@@ -98,7 +107,7 @@ bool mr_kafka_offsets_start(struct mr_source *source, const struct mr_mark *mark
     if (!consumer->owned || consumer->tell_revoked)
         return moved_on(consumer, "start reading", err);
     consumer->last_topic = NULL;
-    rd_kafka_topic_partition_list_t *list = list_of(marks, n, false);
+    rd_kafka_topic_partition_list_t *list = mr_kafka_offsets_list(marks, n, false);
     rd_kafka_resp_err_t code = rd_kafka_assign(consumer->rk, list);
     rd_kafka_topic_partition_list_destroy(list);
     if (code)
@@ -106,28 +115,33 @@ bool mr_kafka_offsets_start(struct mr_source *source, const struct mr_mark *mark
     return true;
 }
 
-/* The answer of the commit, or _TIMED_OUT. One queue a commit: a late answer finds nobody. */
-static rd_kafka_resp_err_t await_commit(rd_kafka_queue_t *queue)
+rd_kafka_resp_err_t
+mr_kafka_offsets_send(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *list, int timeout_ms)
 {
-    int64_t deadline = mr_clock_mono_ms() + COMMIT_TIMEOUT_MS;
-    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__TIMED_OUT;
-    bool answered = false;
-    while (!answered) {
+    /* One queue a commit: a late answer finds nobody. */
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+    rd_kafka_resp_err_t code = rd_kafka_commit_queue(rk, list, queue, NULL, NULL);
+    int64_t deadline = mr_clock_mono_ms() + timeout_ms;
+    bool waiting = !code;
+    while (waiting) {
         int64_t left = deadline - mr_clock_mono_ms();
         rd_kafka_event_t *event = rd_kafka_queue_poll(queue, left > 0 ? (int)left : 0);
         if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_OFFSET_COMMIT) {
-            answered = true;
+            waiting = false;
             code = rd_kafka_event_error(event);
-            const rd_kafka_topic_partition_list_t *list =
+            const rd_kafka_topic_partition_list_t *answer =
                 rd_kafka_event_topic_partition_list(event);
-            for (int i = 0; !code && list && i < list->cnt; i++)
-                code = list->elems[i].err;
+            for (int i = 0; !code && answer && i < answer->cnt; i++)
+                code = answer->elems[i].err;
         }
-        if (event)
+        if (event) {
             rd_kafka_event_destroy(event);
-        else if (left <= 0)
-            break;
+        } else if (left <= 0) {
+            waiting = false;
+            code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+        }
     }
+    rd_kafka_queue_destroy(queue);
     return code;
 }
 
@@ -139,12 +153,8 @@ bool mr_kafka_offsets_commit(struct mr_source *source, const struct mr_mark *mar
         return true;
     if (!mr_kafka_rebalance_is_member(consumer))
         return moved_on(consumer, "commit of offsets", err);
-    rd_kafka_topic_partition_list_t *list = list_of(marks, n, true);
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer->rk);
-    rd_kafka_resp_err_t code = rd_kafka_commit_queue(consumer->rk, list, queue, NULL, NULL);
-    if (!code)
-        code = await_commit(queue);
-    rd_kafka_queue_destroy(queue);
+    rd_kafka_topic_partition_list_t *list = mr_kafka_offsets_list(marks, n, true);
+    rd_kafka_resp_err_t code = mr_kafka_offsets_send(consumer->rk, list, COMMIT_TIMEOUT_MS);
     rd_kafka_topic_partition_list_destroy(list);
     if (!code) {
         mr_kafka_contact_made(&consumer->contact);

@@ -75,6 +75,13 @@ bool mr_kafka_rebalance_is_member(struct mr_kafka_consumer *consumer)
     return same;
 }
 
+const struct mr_member *mr_kafka_rebalance_member(struct mr_source *source)
+{
+    struct mr_kafka_consumer *consumer = (struct mr_kafka_consumer *)source;
+    return mr_kafka_rebalance_is_member(consumer) ? (const struct mr_member *)consumer->member
+                                                  : NULL;
+}
+
 static void take_list(struct mr_kafka_consumer *consumer,
                       const rd_kafka_topic_partition_list_t *partitions)
 {

@@ -303,6 +303,7 @@ static const struct mr_source_ops source_ops = {
     .watermarks = mr_kafka_offsets_watermarks,
     .start = mr_kafka_offsets_start,
     .commit = mr_kafka_offsets_commit,
+    .member = mr_kafka_rebalance_member,
     .headers = source_headers,
     .release = source_release,
     .close = source_close,
