@@ -28,10 +28,11 @@ def read_topic(topic, isolation="read_committed"):
     try:
         found = consumer.list_topics(topic, timeout=20).topics[topic].partitions
         consumer.assign([TopicPartition(topic, part, 0) for part in found])
-        left = set(found)
+        left, empty = set(found), 0
         while left:
-            batch = consumer.consume(5000, timeout=30)
-            if not batch:
+            batch = consumer.consume(5000, timeout=0.3)
+            empty = 0 if batch else empty + 1
+            if empty > 100:
                 raise stages.Failure(f"reading {topic}: nothing for 30 s, and the end is not reached")
             for message in batch:
                 if message.error() is None:

@@ -20,7 +20,7 @@ import time
 import checker
 from stage import LOGS, ROOT, Daemon, Failure, Stage
 
-SESSION = 6  # seconds, as in the config
+SESSION = 3  # seconds, as in the config
 ALL = ("kill stop term points stops postgres broker terminate lock drop-commit cut-postgres half-postgres "
        "drop-endtxn delay-endtxn hold-endtxn cut-kafka half-kafka").split()
 HEAVY = {"postgres": 0.4, "broker": 0.25, "stop": 0.4, "stops": 0.3, "half-postgres": 0.4, "half-kafka": 0.4}
@@ -29,25 +29,26 @@ NAME_TAKEN = re.compile(r"another process|is running already|same instance", re.
 
 
 class Feeder(threading.Thread):
-    """Keeps the daemons busy, never far ahead of them."""
+    """Keeps the daemons busy, never far ahead of them, at no more than `rate` outputs a second."""
 
-    def __init__(self, stage, seed, ahead=80):
+    def __init__(self, stage, seed, rate, ahead=80):
         super().__init__(daemon=True)
-        self.stage, self.ahead = stage, ahead
+        self.stage, self.rate, self.ahead = stage, rate, ahead
         self.choice = random.Random(f"{seed} feeder")
         self.over = threading.Event()
         self.error = None
 
     def run(self):
         kinds, weights = "sbvxnjpqt", (60, 6, 10, 8, 4, 3, 3, 1, 3)
+        begin = time.monotonic()
         try:
             while not self.over.is_set():
                 done = self.stage.done()
+                while done is not None and self.stage.sent - done[0] < self.ahead and \
+                        self.stage.outputs < self.rate * (time.monotonic() - begin):
+                    self.stage.feed(self.choice.choices(kinds, weights)[0])
                 if done is not None:
-                    for _ in range(self.ahead - (self.stage.sent - done[0])):
-                        self.stage.feed(self.choice.choices(kinds, weights)[0])
-                    if self.choice.random() < 0.5:
-                        self.stage.move(self.choice)
+                    self.stage.move(self.choice)
                 self.over.wait(0.2)
             self.stage.flush()
         except Exception as error:  # told by whoever waits for this thread
@@ -153,10 +154,12 @@ class Churn:
         elif kind in ("postgres", "broker"):
             return self.crash(kind)
         elif kind == "terminate":
+            self.say(kind)
             return self.stage.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like "
                                    f"'millrace/%' and datname = '{self.stage.name}' order by random() limit 1",
                                    check=False) is not None
         elif kind == "lock":
+            self.say(kind)
             return self.lock()
         else:
             self.order(kind)
@@ -230,7 +233,7 @@ class Churn:
             time.sleep(0.03)  # poll
 
     def run(self):
-        feeder = Feeder(self.stage, self.options.seed)
+        feeder = Feeder(self.stage, self.options.seed, self.options.rate)
         for daemon in self.daemons:
             self.start(daemon)
         feeder.start()
@@ -289,7 +292,8 @@ def parse(words):
     parser.add_argument("--faults", default=",".join(ALL), help="of " + ",".join(ALL))
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--pause", type=float, default=1.5, help="seconds between two faults, on average")
+    parser.add_argument("--rate", type=float, default=3000, help="outputs a second, at most")
+    parser.add_argument("--pause", type=float, default=1, help="seconds between two faults, on average")
     options = parser.parse_args(words)
     options.seconds = options.seconds + 60 * options.minutes or 60
     options.faults = [kind for kind in options.faults.split(",") if kind]

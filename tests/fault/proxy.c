@@ -14,7 +14,8 @@
  *   forget               what was ordered and has not struck yet is called off
  *
  * One process, one thread, one poll loop. Owns its sockets. It knows just enough of the two
- * protocols to find the edges of messages, and no TLS. Tests: tests/fault/proxy_spec.lua.
+ * protocols to find the edges of messages, and no TLS. Tests: every fault that tests/fault/run
+ * counts is one that this program says has struck.
  */
 #include <arpa/inet.h>
 #include <errno.h>

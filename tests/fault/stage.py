@@ -42,7 +42,7 @@ CLASSES = {"decode", "rejected", "too_large"}
 CONFIG = """
 local kafka = {{ ["bootstrap.servers"] = "{kafka}", ["topic.metadata.refresh.interval.ms"] = "5000",
                 ["reconnect.backoff.max.ms"] = "500" }}
-local source = {{ ["session.timeout.ms"] = "6000", ["heartbeat.interval.ms"] = "500" }}
+local source = {{ ["session.timeout.ms"] = "3000", ["heartbeat.interval.ms"] = "500" }}
 for name, value in pairs(kafka) do source[name] = value end
 return {{
   admin = {{ listen = "off" }},
