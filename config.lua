@@ -21,7 +21,7 @@ return {
       script   = "scripts/promo.lua",
       sinks    = { kafka    = { topic = "topic_out", kafka = kafka },
                    postgres = { dsn = pg, table = "subscribers_feedback" } },
-      delivery = env("MILLRACE_DELIVERY", "at_least_once"),   -- "exactly_once" is not there yet
+      delivery = env("MILLRACE_DELIVERY", "exactly_once"),    -- or "at_least_once"
       dead_letters = { table = "millrace_dead" },             -- or { topic = "topic_dead" }
     },
   },

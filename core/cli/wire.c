@@ -16,7 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FLUSH_TIMEOUT_MS = 25000, CLAIM_TIMEOUT_MS = 1000, LOOK_TIMEOUT_MS = 5000 };
+enum {
+    FLUSH_TIMEOUT_MS = 25000,
+    CLAIM_TIMEOUT_MS = 1000,
+    LOOK_TIMEOUT_MS = 5000,
+    DECIDE_WITHIN_MS = 5000
+};
 
 struct lookup_wire {
     const struct mr_node *node;
@@ -35,7 +40,7 @@ struct pipeline_wire {
     struct mr_names topics, sink_topics, row_columns;
     int dead_topic;
     const char *dead_table;
-    bool has_lookup;
+    bool has_lookup, exactly_once, static_member;
     const atomic_bool *stop;
 };
 
@@ -70,6 +75,7 @@ static bool open_source(void *arg, int index, struct mr_source **out, struct mr_
         .n_topics = wire->topics.n,
         .group = wire->group,
         .client_id = client_id,
+        .group_instance_id = wire->static_member ? client_id : NULL,
     };
     return mr_kafka_source_open(&options, out, err);
 }
@@ -89,6 +95,7 @@ static bool open_sink(void *arg, int index, struct mr_sink **out, struct mr_erro
         .topics = wire->sink_topics.items,
         .n_topics = wire->sink_topics.n,
         .client_id = client_id,
+        .transactional_id = client_id,
     };
     return mr_kafka_sink_open(&options, out, err);
 }
@@ -109,7 +116,9 @@ static bool open_store(void *arg, int index, struct mr_store **out, struct mr_er
         .owner = owner,
         .instance = wire->instance,
         .application_name = application,
-        .mode = MR_MODE_AT_LEAST_ONCE,
+        .mode = !wire->exactly_once   ? MR_MODE_AT_LEAST_ONCE
+                : wire->sink_topics.n ? MR_MODE_EXACTLY_ONCE
+                                      : MR_MODE_ROWS_ONLY,
         .cancel = wire->stop,
     };
     return mr_postgres_store_open(&options, out, err);
@@ -230,6 +239,8 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
         .topics = mr_settings_names(mr_node_at(node, "source.topics")),
         .row_columns = mr_settings_names(mr_node_at(node, "sinks.postgres.columns")),
         .has_lookup = mr_node_text(node, "lookup") != NULL,
+        .exactly_once = strcmp(mr_node_text(node, "delivery"), "exactly_once") == 0,
+        .static_member = mr_node_bool(node, "source.static_membership", false),
         .stop = mr_app_stop_flag(wiring->app),
     };
     wire_topics(wire);
@@ -250,12 +261,15 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
         .lookup = find_lookup(wiring, mr_node_text(node, "lookup")),
         .delivery =
             {
+                .pipeline = wire->name,
                 .group = wire->group,
+                .exactly_once = wire->exactly_once,
                 .start =
                     start && strcmp(start, "latest") == 0 ? MR_START_LATEST : MR_START_EARLIEST,
                 .dead_topic = wire->dead_topic,
                 .flush_timeout_ms = FLUSH_TIMEOUT_MS,
                 .claim_timeout_ms = CLAIM_TIMEOUT_MS,
+                .decide_within_ms = DECIDE_WITHIN_MS,
             },
         .linger_ms = mr_node_int(node, "linger", 100),
         .unit_outputs = (uint32_t)mr_node_int(node, "unit.outputs", 20000),

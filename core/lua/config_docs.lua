@@ -104,9 +104,6 @@ function docs.write(options)
   out[#out + 1] = "\n## Not there yet\n\nThese names are known and refused, each with a sentence.\n\n"
   for _, option in ipairs(options) do
     if option.later then out[#out + 1] = ("- `%s`: %s.\n"):format(option.path, option.later) end
-    for value, sentence in pairs(option.refused or {}) do
-      out[#out + 1] = ('- `%s = "%s"`: %s.\n'):format(option.path, value, sentence)
-    end
   end
   return table.concat(out)
 end

@@ -116,7 +116,6 @@ function types.enum(value, option, nearest)
   for _, known in ipairs(option.values) do
     if value == known then return value end
   end
-  if option.refused and option.refused[value] then return nil, option.refused[value] end
   local near = nearest(value, option.values)
   return nil, ("expected %s, got %s%s"):format(
     #option.values > 1 and "one of " .. types.one_of(option.values) or types.one_of(option.values), types.quote(value),

@@ -14,7 +14,6 @@
 --   one         of a list: a single string will do; `min_items` of a list or table
 --   secret_ok   may be given as secret "..."
 --   side, needs of properties: source or sink, and those that must be there
---   refused     values that are known but not built yet, each with its sentence
 --   reloadable  may change without a restart
 --   later       known, but not built yet: refused with this sentence
 --   doc         sentences for docs/CONFIG.md; the first one also ends the message "required: ..."
@@ -91,6 +90,10 @@ return {
     doc = "Where a group that has no position yet begins. `earliest` loses nothing that was sent before. With "
       .. "`latest` a partition that is added later begins at its end too: what arrived there before Millrace saw it "
       .. "is skipped." },
+  { path = "pipelines.*.source.static_membership", type = "boolean", default = false, reloadable = false,
+    doc = "The workers are static members of the group, named by `instance`: a process that is started again under "
+      .. "the same `instance` within the session time-out (10 s) has its partitions back at once, and nobody else's "
+      .. "move. The price: partitions of a process that was stopped for good wait for the session time-out." },
   { path = "pipelines.*.source.kafka", type = "properties", required = true, side = "source", reloadable = false,
     needs = { "bootstrap.servers" },
     doc = "Properties that go to librdkafka unchanged, by librdkafka's own names: `[\"bootstrap.servers\"]` and what "
@@ -151,12 +154,12 @@ return {
     reloadable = false, default_text = "all columns",
     doc = "The columns that scripts may fill. The others keep their defaults." },
 
-  { path = "pipelines.*.delivery", type = "enum", values = { "at_least_once" }, default = "at_least_once",
-    reloadable = false,
-    refused = { exactly_once = 'exactly_once comes with a later release; until then use "at_least_once", '
-      .. "which is exact in Postgres and may double messages in Kafka after a crash" },
-    doc = "`at_least_once`: rows and the position in the topic are one Postgres transaction, so Postgres is exact; "
-      .. "after a crash messages may come twice in Kafka." },
+  { path = "pipelines.*.delivery", type = "enum", values = { "exactly_once", "at_least_once" },
+    default = "exactly_once", reloadable = false,
+    doc = "`exactly_once`: each output once in Kafka (for readers with `isolation.level=read_committed`) and once in "
+      .. "Postgres, whatever dies. It needs a broker with transactions: Apache Kafka, not a mock. `at_least_once`: "
+      .. "Postgres is exact; after a crash messages may come twice in Kafka. A change takes effect with a restart, "
+      .. "and loses and doubles nothing." },
   { path = "pipelines.*.dead_letters", type = "table",
     doc = "Where messages go that cannot be processed. One of the two:" },
   { path = "pipelines.*.dead_letters.table", type = "string", format = "relation", reloadable = false,

@@ -145,7 +145,8 @@ static void read_claim(struct mr_pg_store *s, PGresult *const *results, int64_t 
                              .next_offset = strtoll(PQgetvalue(row, 0, 1), NULL, 10)};
     snprintf(out->mode, sizeof out->mode, "%s", PQgetvalue(row, 0, 2));
     if (!out->inserted)
-        snprintf(out->owner, sizeof out->owner, "%s", PQgetvalue(row, 0, 6));
+        snprintf(out->owner, sizeof out->owner, "%s",
+                 strcmp(PQgetvalue(row, 0, 6), s->owner) == 0 ? "" : PQgetvalue(row, 0, 6));
     const PGresult *tried = results[CLAIM_UPDATE];
     out->trying = PQgetisnull(tried, 0, 0) ? -1 : strtoll(PQgetvalue(tried, 0, 0), NULL, 10);
     out->attempts = atoi(PQgetvalue(tried, 0, 1));

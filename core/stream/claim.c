@@ -70,7 +70,7 @@ static bool take_ledger(struct claiming *c, struct mr_error *err)
     part->trying = c->ledger.trying;
     part->attempts = c->ledger.attempts;
     mr_part_set_job(part, c->ledger.has_job ? &c->ledger.job : NULL);
-    if (c->ledger.owner[0] && strcmp(c->ledger.owner, delivery->options.owner) != 0) {
+    if (c->ledger.owner[0]) {
         /* Kept until the claim is through: the ledger names us from now on. */
         free(part->owner_before);
         part->owner_before = mr_strdup(c->ledger.owner);

@@ -44,7 +44,6 @@ enum mr_start_at { MR_START_EARLIEST, MR_START_LATEST };
 
 struct mr_delivery_options {
     const char *pipeline, *group; /* for sentences */
-    const char *owner;            /* our transactional id */
     bool exactly_once;
     enum mr_start_at start;
     int dead_topic; /* index of the sink topic for dead letters; -1: the store's table */

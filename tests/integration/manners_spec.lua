@@ -114,14 +114,6 @@ return {
     end
   end)
 
-  it("refuses exactly_once with a sentence, until it exists", function()
-    s.promo.delivery = "exactly_once"
-    local status, out, err = s:cli("check")
-    assert.equal(78, status, out)
-    assert.truthy(err:find("exactly_once", 1, true), err)
-    assert.truthy(err:find("at_least_once", 1, true), err)
-  end)
-
   it("refuses a script that holds campaigns, until that exists", function()
     local script = shell.read("scripts/promo.lua")
       :gsub("return promo%s*$", "function promo.hold_until(msg) return msg.adv_campaign_datetime_start end\n%0")

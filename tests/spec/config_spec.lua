@@ -98,13 +98,14 @@ describe("a configuration", function()
       admin = { listen = "127.0.0.1:9469" },
       lookups = {},
       pipelines = { p = {
-        source = { topics = { "in" }, group = "g", start = "earliest", kafka = { ["bootstrap.servers"] = "h:1" } },
+        source = { topics = { "in" }, group = "g", start = "earliest", static_membership = false,
+                   kafka = { ["bootstrap.servers"] = "h:1" } },
         script = dir .. "/s.lua",
         workers = 1, linger = config.pipelines.p.linger, drain_timeout = "10s", max_message = "1MB",
         limits = { time = "1s", memory = "64MB", output = "16MB" },
         unit = { outputs = 20000, bytes = "8MB" },
         sinks = { postgres = { dsn = "dbname=x", table = "t" } },
-        delivery = "at_least_once",
+        delivery = "exactly_once",
         dead_letters = { table = "millrace_dead" },
       } },
     }, config)
@@ -149,7 +150,7 @@ describe("a configuration", function()
     assert.equal("", err)
     assert.equal(0, status)
     for _, line in ipairs { 'dsn = "postgresql:///promo"', 'topic = "topic_out"', 'refresh = "auto"',
-                            '["bootstrap.servers"] = "localhost:9092"', 'delivery = "at_least_once"' } do
+                            '["bootstrap.servers"] = "localhost:9092"', 'delivery = "exactly_once"' } do
       assert.truthy(out:find(line, 1, true), line .. " is not in\n" .. out)
     end
   end)
@@ -337,11 +338,6 @@ config.lua:3:78: error: pipelines.p.source.kafka["bootstrap.servers"]: expected 
 config.lua:3:44: error: pipelines.p.source.kafka["bootstrap.servers"]: required: the brokers, such as "localhost:9092"
     3 |     source = { topics = "in", group = "g", kafka = {} },
       |                                            ^~~~~
-]] },
-  { "exactly_once, until it exists", with 'delivery = "exactly_once",', [[
-config.lua:4:34: error: pipelines.p.delivery: exactly_once comes with a later release; until then use "at_least_once", which is exact in Postgres and may double messages in Kafka after a crash
-    4 |     script = "s.lua", delivery = "exactly_once",
-      |                                  ^~~~~~~~~~~~~~
 ]] },
   { "options of later releases", top "reload = {}, audit = {},", [[
 config.lua:1:10: error: reload: reloading comes with a later release; until then restart

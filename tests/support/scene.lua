@@ -79,7 +79,7 @@ function scene.new(options)
         script = shell.run("pwd"):gsub("%s+$", "") .. "/scripts/promo.lua",
         sinks = { kafka = { topic = self.topic_out, kafka = plain_kafka() },
                   postgres = { dsn = self.dsn, table = "subscribers_feedback" } },
-        delivery = "at_least_once",
+        delivery = options.delivery or "exactly_once",
         dead_letters = { table = "millrace_dead" },
       },
     },

@@ -88,7 +88,6 @@ static void bench_init(struct bench *bench, int rows_per_key)
         .lookup = bench->lookup,
         .delivery = {.pipeline = "test",
                      .group = "g",
-                     .owner = "millrace.test.g.i.0",
                      .exactly_once = exactly,
                      .dead_topic = -1,
                      .flush_timeout_ms = 100,
@@ -469,7 +468,6 @@ static void hand_init(struct hand *hand, struct mem_world *world)
     *hand = (struct hand){.world = world};
     const struct mr_delivery_options options = {.pipeline = "test",
                                                 .group = "g",
-                                                .owner = "millrace.test.g.i.0",
                                                 .dead_topic = -1,
                                                 .exactly_once = exactly,
                                                 .flush_timeout_ms = 100,
