@@ -42,10 +42,18 @@ static void claim_sql_init(struct claim_sql *sql, struct mr_pg_store *s,
                   "INSERT INTO %s (grp, topic, part, epoch, owner, mode) "
                   "VALUES ($1, $2, $3::int, $4::bigint, $5, $6) ON CONFLICT DO NOTHING",
                   ledger);
+    /* Whether the owner before still holds its name is looked up after the row was waited for. */
     mr_buf_printf(&sql->read,
-                  "SELECT l.unit, l.next_offset, l.mode, "
+                  "WITH l AS MATERIALIZED (SELECT l.unit, l.next_offset, l.mode, "
                   "pg_catalog.encode(l.job_keys, 'hex'), pg_catalog.encode(l.job_cursor, 'hex'), "
-                  "l.job_trigger_ms, l.owner FROM %s l %s FOR UPDATE",
+                  "l.job_trigger_ms, l.owner FROM %s l %s FOR UPDATE) "
+                  "SELECT l.*, NOT EXISTS (SELECT FROM pg_catalog.pg_locks k, (SELECT "
+                  "pg_catalog.hashtextextended('millrace ' || l.owner, 0) AS key) h "
+                  "WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 1 "
+                  "AND k.database = (SELECT oid FROM pg_catalog.pg_database "
+                  "WHERE datname = pg_catalog.current_database()) "
+                  "AND k.classid::bigint = (h.key >> 32) & 4294967295 "
+                  "AND k.objid::bigint = h.key & 4294967295) FROM l",
                   ledger, where);
     /* An answer that was lost: this claim stands there already, and has counted. Our own claim
      * before: we are alive, so what we were at has not killed us. */
@@ -147,6 +155,7 @@ static void read_claim(struct mr_pg_store *s, PGresult *const *results, int64_t 
     if (!out->inserted)
         snprintf(out->owner, sizeof out->owner, "%s",
                  strcmp(PQgetvalue(row, 0, 6), s->owner) == 0 ? "" : PQgetvalue(row, 0, 6));
+    out->owner_gone = out->owner[0] && *PQgetvalue(row, 0, 7) == 't';
     const PGresult *tried = results[CLAIM_UPDATE];
     out->trying = PQgetisnull(tried, 0, 0) ? -1 : strtoll(PQgetvalue(tried, 0, 0), NULL, 10);
     out->attempts = atoi(PQgetvalue(tried, 0, 1));

@@ -74,6 +74,7 @@ static bool take_ledger(struct claiming *c, struct mr_error *err)
         /* Kept until the claim is through: the ledger names us from now on. */
         free(part->owner_before);
         part->owner_before = mr_strdup(c->ledger.owner);
+        part->owner_gone = c->ledger.owner_gone;
     }
     mr_fault_point("claimed", "claim");
     /* The mode was changed: what the other one left is finished its way first. */
@@ -84,16 +85,24 @@ static bool take_ledger(struct claiming *c, struct mr_error *err)
     return true;
 }
 
-/* Was it a transaction of the owner before that kept the offset from being stable? */
+/*
+ * A transaction that the owner before left open keeps the offset from being stable, if it had come
+ * that far, and in any case keeps what comes after it in the output topics from readers. One that
+ * is gone will not end it; one that is there may be about to, and is left alone unless it blocks
+ * us.
+ */
 static bool end_owner_before(struct claiming *c, struct mr_error *err)
 {
-    struct mr_sink *sink = c->delivery->sink;
+    struct mr_delivery *delivery = c->delivery;
     const char *owner = c->part->owner_before;
-    if (!sink || !owner || err->action != MR_RETRY ||
-        !(c->delivery->options.exactly_once || c->borrowed))
+    if (!delivery->sink || !owner || strcmp(owner, delivery->ended_owner) == 0 ||
+        !(delivery->options.exactly_once || c->borrowed))
+        return true;
+    mr_log(MR_INFO, "ending the transaction that \"%s\" may have left open", owner);
+    if (!delivery->sink->ops->fence(delivery->sink, true, owner, err))
         return false;
-    mr_log(MR_INFO, "%s; ending what \"%s\" may have left open", err->msg, owner);
-    return sink->ops->fence(sink, true, owner, err);
+    snprintf(delivery->ended_owner, sizeof delivery->ended_owner, "%s", owner);
+    return true;
 }
 
 /* c: what Kafka shows, definitely. */
@@ -102,8 +111,10 @@ static bool read_kafka(struct claiming *c, struct mr_error *err)
     struct mr_source *source = c->delivery->source;
     const struct mr_partition *at = &c->part->at;
     int timeout_ms = c->delivery->options.claim_timeout_ms;
+    if (c->part->owner_gone && !end_owner_before(c, err))
+        return false;
     if (!source->ops->committed(source, at, timeout_ms, &c->committed, err) &&
-        !(end_owner_before(c, err) &&
+        !(err->action == MR_RETRY && end_owner_before(c, err) &&
           source->ops->committed(source, at, timeout_ms, &c->committed, err)))
         return false;
     if (!source->ops->watermarks(source, at, timeout_ms, &c->low, &c->high, err))
@@ -334,6 +345,7 @@ static void go_on(struct claiming *c)
     part->careful = part->attempts >= CAREFUL_FROM ? CAREFUL_RECORDS : 0;
     free(part->owner_before);
     part->owner_before = NULL;
+    part->owner_gone = false;
     part->claimed = true;
     mr_metric_add(c->delivery->counters.claims, 1);
 }
@@ -353,6 +365,18 @@ static bool claim(struct claiming *c, struct mr_error *err)
     return ok && confirm(c, err);
 }
 
+/* What looks like somebody's meddling may be another process's work, if we were paused between
+ * taking the ledger and reading Kafka: before a person is called the fence is proved to be ours. */
+static void doubt_halt(struct claiming *c, struct mr_error *err)
+{
+    struct mr_store *store = c->delivery->store;
+    struct mr_error lost;
+    if (err->action == MR_STOP && store && c->part->epoch &&
+        !store->ops->attempt(store, &c->part->at, c->part->epoch, c->part->trying, &lost) &&
+        lost.action != MR_STOP)
+        *err = lost;
+}
+
 bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struct mr_error *err)
 {
     struct claiming c = {
@@ -362,6 +386,8 @@ bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struc
     bool ok = claim(&c, err);
     if (ok)
         go_on(&c);
+    else
+        doubt_halt(&c, err);
     mr_buf_fini(&c.mark_job);
     return ok;
 }

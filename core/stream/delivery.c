@@ -334,4 +334,5 @@ void mr_delivery_abandon(struct mr_delivery *delivery)
     if (delivery->store)
         delivery->store->ops->reset(delivery->store);
     delivery->fenced = false;
+    delivery->ended_owner[0] = '\0';
 }

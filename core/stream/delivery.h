@@ -65,6 +65,8 @@ struct mr_delivery {
     struct mr_watch *watch; /* may be NULL */
     struct mr_buf labels;   /* of the counters by class */
     bool fenced;            /* our own transactions are settled: none is open or in doubt */
+    char ended_owner[256];  /* whose transaction we have ended since, lest it be done for each
+                               partition */
     bool probed;            /* the broker keeps offsets that come with a transaction */
     /* Scratch, kept between units. One element a partition of the range: */
     struct mr_part **parts;

@@ -31,6 +31,7 @@ static void on_assigned(struct mr_worker *worker)
     worker->n_parts = n;
     for (size_t i = 0; i < n; i++)
         worker->parts[i].at = list[i];
+    worker->delivery.ended_owner[0] = '\0';
     worker->claims_due = n > 0;
     worker->claim_at_ms = 0;
     worker->source_away = false;

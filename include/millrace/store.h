@@ -45,6 +45,7 @@ struct mr_claim {
     int64_t next_offset; /* -1 until the first start is decided */
     char mode[24];       /* that of the last decided unit: whose recovery comes first */
     char owner[256];     /* whoever else claimed it before us: its transactional id; "" if nobody */
+    bool owner_gone;     /* that one is not connected any more: what it left open it will not end */
     int64_t trying; /* offset at which an owner before began to build and was not heard of again;
                        -1: none */
     int attempts;   /* how many in a row did so at the same offset */
