@@ -409,15 +409,16 @@ static void worker_start(int slot)
         .factory = {worker, make_source, mix->sink ? make_sink : NULL,
                     mix->store ? make_store : NULL, make_script},
         .lookup = sim.lookup,
-        .delivery = {.group = "g",
-#ifdef MR_MODE_EXACTLY_ONCE
+        .delivery = {.pipeline = "p",
+                     .group = "g",
+                     .owner = worker->name,
                      .exactly_once = worker->exactly_once,
-#endif
                      .dead_topic = !sim.dead_to_topic ? -1
                                    : worker->swapped  ? 0
                                                       : 1,
                      .flush_timeout_ms = 25000,
-                     .claim_timeout_ms = 1000},
+                     .claim_timeout_ms = 1000,
+                     .decide_within_ms = 5000},
         .linger_ms = 20,
         .unit_outputs = SIM_UNIT,
         .unit_bytes = 1 << 16,
