@@ -73,6 +73,7 @@ struct sim_session *sim_session_new(struct sim_worker *worker)
     session->worker = worker;
     snprintf(session->mode, sizeof session->mode, "%s",
              worker->exactly_once ? "exactly_once" : "at_least_once");
+    snprintf(session->name, sizeof session->name, "%s", worker->name);
     session->active_us = sim.now_us;
     session->dead_us = session->commit_us = SIM_NEVER;
     sim.sessions[sim.n_sessions++] = session;
@@ -147,6 +148,7 @@ void sim_session_orphan(struct sim_session *session, int64_t notices_us)
     if (!session->alive)
         return;
     session->worker = NULL;
+    snprintf(session->name, sizeof session->name, "%s", worker->name);
     session->active_us = sim.now_us;
     session->dead_us = notices_us;
     sim_event_at(notices_us);

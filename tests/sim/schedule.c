@@ -411,7 +411,6 @@ static void worker_start(int slot)
         .lookup = sim.lookup,
         .delivery = {.pipeline = "p",
                      .group = "g",
-                     .owner = worker->name,
                      .exactly_once = worker->exactly_once,
                      .dead_topic = !sim.dead_to_topic ? -1
                                    : worker->swapped  ? 0

@@ -178,7 +178,7 @@ struct sim_session {
     struct sim_step steps[SIM_PARTS];
     struct sim_outputs rows;
     struct sim_letters letters;
-    char mode[24];
+    char mode[24], name[48]; /* of the process */
 };
 
 /* --- workers --- */

@@ -126,6 +126,14 @@ static void count_attempt(struct sim_ledger *ledger, int64_t epoch, int64_t epoc
         sim_counts.attempts++;
 }
 
+static bool is_connected(const char *name)
+{
+    for (size_t i = 0; i < sim.n_sessions; i++)
+        if (sim.sessions[i]->alive && strcmp(sim.sessions[i]->name, name) == 0)
+            return true;
+    return false;
+}
+
 static void lend_job(struct store *store, const struct sim_job *job, struct mr_claim *out)
 {
     free(store->lent);
@@ -169,7 +177,10 @@ static bool store_claim(struct mr_store *base, const struct mr_partition *at, in
         memcpy(ledger->mode, session->mode, sizeof ledger->mode);
         sim_counts.adopts++;
     } else {
-        snprintf(out->owner, sizeof out->owner, "%s", ledger->owner);
+        if (strcmp(ledger->owner, name) != 0) {
+            snprintf(out->owner, sizeof out->owner, "%s", ledger->owner);
+            out->owner_gone = !is_connected(ledger->owner);
+        }
         count_attempt(ledger, out->epoch, epoch_before);
     }
     ledger->epoch = out->epoch;
