@@ -1,7 +1,7 @@
 /*
- * consumer.h - the inside of a source: shared by source.c (records), rebalance.c (group) and
- * offsets.c (committed offsets, commits). Private to these files. Everything runs in the worker's
- * thread: librdkafka calls back only from within its poll.
+ * consumer.h - the inside of a source: shared by source.c (records), rebalance.c and leave.c
+ * (group) and offsets.c (committed offsets, commits). Private to these files. Everything runs in
+ * the worker's thread: librdkafka calls back only from within its poll.
  */
 #ifndef MR_KAFKA_CONSUMER_H
 #define MR_KAFKA_CONSUMER_H
@@ -79,5 +79,11 @@ bool mr_kafka_offsets_start(struct mr_source *source, const struct mr_mark *mark
                             struct mr_error *err);
 bool mr_kafka_offsets_commit(struct mr_source *source, const struct mr_mark *marks, size_t n,
                              struct mr_error *err);
+
+/* leave.c */
+/* Leaves the group; a static member (group.instance.id) only goes silent and keeps its place. */
+void mr_kafka_leave(rd_kafka_t *rk);
+/* Destroys it. False: it did not end, and keeps its memory; mr_kafka_left_behind is true. */
+bool mr_kafka_end_consumer(rd_kafka_t *rk);
 
 #endif

@@ -44,6 +44,11 @@ static bool outsider_open(struct outsider *outsider, const struct mr_kafka_prope
                              sizeof fixed / sizeof *fixed, &conf, err))
         return false;
     mr_kafka_contact_init(&outsider->contact, conf);
+    if (!outsider->contact.brokers[0]) {
+        rd_kafka_conf_destroy(conf);
+        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
+                            "\"bootstrap.servers\" is missing: name the brokers, as \"host:9092\"");
+    }
     rd_kafka_conf_set_opaque(conf, outsider);
     rd_kafka_conf_set_error_cb(conf, on_client_error);
     outsider->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);

@@ -140,7 +140,7 @@ static bool put(struct mr_kafka_sink *sink, const struct mr_frame *frame, struct
             return true;
         }
         sink->spoilt = true;
-        if (mr_kafka_sink_transaction_failed(sink, "producing", err))
+        if (mr_kafka_sink_transaction_failed(sink, "producing", sink->names[frame->topic], err))
             return false;
         return mr_kafka_contact_fail(&sink->contact, code, "producing", sink->names[frame->topic],
                                      NULL, err);
@@ -202,7 +202,7 @@ static bool report_failure(struct mr_kafka_sink *sink, size_t *bad, struct mr_er
         char what[320];
         snprintf(what, sizeof what, "%zu of %zu messages for topic %s not delivered",
                  sink->n_failed, sink->n_queued, topic);
-        if (is_consequence(code) && mr_kafka_sink_transaction_failed(sink, what, err))
+        if (is_consequence(code) && mr_kafka_sink_transaction_failed(sink, what, topic, err))
             return false;
         return mr_kafka_contact_fail(&sink->contact, code, what, topic, NULL, err);
     }

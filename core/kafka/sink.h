@@ -80,8 +80,9 @@ bool mr_kafka_sink_commit(struct mr_sink *sink, struct mr_error *err);
 /* sink_transaction.c, for sink.c */
 /* Ends the open transaction, or the producer where that is not certain to work. */
 void mr_kafka_sink_abort_transaction(struct mr_kafka_sink *sink);
-/* Why the open transaction cannot go on, if that is known: true, and *err says it. */
+/* Why the open transaction, sending to `topic`, cannot go on, if that is known: true, and *err says
+ * it. */
 bool mr_kafka_sink_transaction_failed(struct mr_kafka_sink *sink, const char *what,
-                                      struct mr_error *err);
+                                      const char *topic, struct mr_error *err);
 
 #endif

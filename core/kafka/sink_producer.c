@@ -88,6 +88,9 @@ static rd_kafka_t *new_producer(rd_kafka_conf_t *conf, const char *transactional
         /* A request to the coordinator that nobody answers is given up, and sent again, within the
          * bound of a commit. */
         {"socket.timeout.ms", "10000"},
+        /* A transaction that begins while the broker still writes down the end of the one before is
+         * told to wait: not for librdkafka's 100 ms. */
+        {"retry.backoff.ms", "10"},
     };
     char why[512] = "";
     bool ok = true;

@@ -26,13 +26,13 @@ enum {
 
 /* The transaction, and with it the producer, is done for. Takes `error`. */
 static bool give_up(struct mr_kafka_sink *sink, rd_kafka_error_t *error, const char *what,
-                    struct mr_error *err)
+                    const char *topic, struct mr_error *err)
 {
     struct mr_error ignored;
     err = err ? err : &ignored;
     bool fatal = rd_kafka_error_is_fatal(error);
     sink->spoilt = true;
-    mr_kafka_contact_fail(&sink->contact, rd_kafka_error_code(error), what, NULL,
+    mr_kafka_contact_fail(&sink->contact, rd_kafka_error_code(error), what, topic,
                           rd_kafka_error_string(error), err);
     rd_kafka_error_destroy(error);
     if (fatal && err->action == MR_RETRY && err->code != MR_EXIT_CONFIG)
@@ -41,14 +41,14 @@ static bool give_up(struct mr_kafka_sink *sink, rd_kafka_error_t *error, const c
 }
 
 bool mr_kafka_sink_transaction_failed(struct mr_kafka_sink *sink, const char *what,
-                                      struct mr_error *err)
+                                      const char *topic, struct mr_error *err)
 {
     /* Within a transaction it never succeeds: its error is the one that the transaction has. */
     rd_kafka_error_t *error = sink->open ? rd_kafka_begin_transaction(sink->rk) : NULL;
     if (!error)
         return false;
     if (rd_kafka_error_is_fatal(error) || rd_kafka_error_txn_requires_abort(error))
-        return !give_up(sink, error, what, err);
+        return !give_up(sink, error, what, topic, err);
     rd_kafka_error_destroy(error);
     return false;
 }
@@ -96,7 +96,7 @@ bool mr_kafka_sink_begin(struct mr_sink *base, struct mr_error *err)
         return false;
     rd_kafka_error_t *error = rd_kafka_begin_transaction(sink->rk);
     if (error) {
-        give_up(sink, error, "beginning a transaction", err);
+        give_up(sink, error, "beginning a transaction", NULL, err);
         mr_kafka_sink_close_producer(sink);
         return false;
     }
@@ -134,7 +134,7 @@ bool mr_kafka_sink_offsets(struct mr_sink *base, struct mr_source *source,
     }
     rd_kafka_topic_partition_list_destroy(list);
     if (error)
-        return give_up(sink, error, what, err);
+        return give_up(sink, error, what, NULL, err);
     if (calls > 1 || atomic_load(&sink->n_offsets_sent) > 1)
         sink->doubt = "offsets were sent more than once";
     sink->refused = false;

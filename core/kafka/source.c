@@ -4,23 +4,19 @@
  *
  * One worker's thread. Owns the consumer and the topic names. A record borrows librdkafka's message
  * until release: nothing is copied, allocated or locked by us for it. Must not decide a position:
- * it reads where `start` said. Group: rebalance.c, offsets: offsets.c. Tests:
+ * it reads where `start` said. Group: rebalance.c, leave.c; offsets: offsets.c. Tests:
  * tests/unit/test_kafka_source.c.
  */
 #include "kafka/consumer.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/thread.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum {
     DEFAULT_PREFETCH_BYTES = 16 * 1024 * 1024,
-    CLOSE_TIMEOUT_MS = 5000,
-    DESTROY_TIMEOUT_MS = 3000,
     ASK_TIMEOUT_MS = 2000,
     REPEAT_MS = 10000, /* the same error is reported at most this often */
 };
@@ -223,60 +219,6 @@ static void source_release(struct mr_source *source, struct mr_record *rec)
     rec->handle = NULL;
 }
 
-/* Leaves the group, so that the others need not wait for the session to time out; but not at any
- * price. */
-static void leave(struct mr_kafka_consumer *consumer)
-{
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(consumer->rk);
-    rd_kafka_error_t *error = rd_kafka_consumer_close_queue(consumer->rk, queue);
-    int64_t deadline = mr_clock_mono_ms() + CLOSE_TIMEOUT_MS;
-    while (!error && !rd_kafka_consumer_closed(consumer->rk) && mr_clock_mono_ms() < deadline) {
-        rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 50);
-        if (event && rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
-            rd_kafka_assign(consumer->rk, NULL);
-        if (event)
-            rd_kafka_event_destroy(event);
-    }
-    if (error)
-        rd_kafka_error_destroy(error);
-    rd_kafka_queue_destroy(queue);
-}
-
-static atomic_bool left_behind;
-
-bool mr_kafka_left_behind(void)
-{
-    return atomic_load(&left_behind);
-}
-
-struct ending {
-    struct mr_thread thread;
-    rd_kafka_t *rk;
-};
-
-static void destroy(void *arg)
-{
-    const struct ending *ending = arg;
-    rd_kafka_destroy_flags(ending->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-}
-
-/* librdkafka 2.0.2 waits for ever for a broker's thread when a topic it had read was deleted. It
- * may do so alone: a worker that has halted could not end. False: it still waits, and keeps its
- * memory. */
-static bool destroyed(rd_kafka_t *rk)
-{
-    struct ending *ending = mr_calloc(1, sizeof *ending);
-    ending->rk = rk;
-    mr_thread_start(&ending->thread, destroy, ending);
-    if (!mr_thread_join(&ending->thread, mr_clock_mono_ms() + DESTROY_TIMEOUT_MS)) {
-        atomic_store(&left_behind, true);
-        mr_log(MR_WARN, "librdkafka does not let go of a consumer: it is left behind");
-        return false;
-    }
-    free(ending);
-    return true;
-}
-
 static void source_close(struct mr_source *source)
 {
     struct mr_kafka_consumer *consumer = consumer_of(source);
@@ -284,8 +226,8 @@ static void source_close(struct mr_source *source)
         return;
     mr_kafka_rebalance_forget(consumer);
     if (consumer->rk) {
-        leave(consumer);
-        if (!destroyed(consumer->rk))
+        mr_kafka_leave(consumer->rk);
+        if (!mr_kafka_end_consumer(consumer->rk))
             return; /* the consumer is its opaque */
     }
     for (size_t i = 0; i < consumer->n_topics; i++)

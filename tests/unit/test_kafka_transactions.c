@@ -343,6 +343,35 @@ static void a_refused_message_is_named_and_the_next_transaction_works(void **sta
     assert_visible("refused", "b0 ");
 }
 
+/* How long the steps of `rounds` transactions of n messages take, gap_ms apart. */
+static void measure(struct mr_sink *sink, struct mr_source *source, int rounds, int n, int gap_ms)
+{
+    int64_t us[5] = {0};
+    for (int i = 0; i < rounds; i++) {
+        if (gap_ms)
+            mr_clock_sleep_ms(gap_ms);
+        int64_t at[5] = {mr_clock_mono_us()};
+        must(sink->ops->begin(sink, &err));
+        at[1] = mr_clock_mono_us();
+        if (n)
+            produce(sink, 0, "m", n);
+        flush(sink);
+        at[2] = mr_clock_mono_us();
+        must(offsets(sink, source, "in", i, "u"));
+        at[3] = mr_clock_mono_us();
+        commit(sink);
+        at[4] = mr_clock_mono_us();
+        for (int s = 0; s < 4; s++)
+            us[s] += at[s + 1] - at[s];
+        us[4] += at[4] - at[0];
+    }
+    print_message("%d messages, %d ms apart: begin %.2f, produce and flush %.2f, offsets %.2f, "
+                  "commit %.2f, all %.2f ms\n",
+                  n, gap_ms, (double)us[0] / 1000 / rounds, (double)us[1] / 1000 / rounds,
+                  (double)us[2] / 1000 / rounds, (double)us[3] / 1000 / rounds,
+                  (double)us[4] / 1000 / rounds);
+}
+
 static void many_small_transactions(void **state)
 {
     (void)state;
@@ -351,7 +380,6 @@ static void many_small_transactions(void **state)
     struct mr_sink *sink = fenced("t.many", "many");
     struct mr_buf expected;
     mr_buf_init(&expected);
-    int64_t began = mr_clock_mono_us();
     for (int i = 0; i < ROUNDS; i++) {
         char prefix[16];
         snprintf(prefix, sizeof prefix, "%d-", i);
@@ -359,27 +387,15 @@ static void many_small_transactions(void **state)
         commit(sink);
         mr_buf_printf(&expected, "%s0 ", prefix);
     }
-    print_message("one message: %.2f ms a transaction\n",
-                  (double)(mr_clock_mono_us() - began) / 1000 / ROUNDS);
     assert_visible("many", mr_buf_cstr(&expected));
     assert_committed(source, "in", ROUNDS, "199-");
     mr_buf_fini(&expected);
-    began = mr_clock_mono_us();
-    for (int i = 0; i < ROUNDS; i++) {
-        must(sink->ops->begin(sink, &err));
-        must(offsets(sink, source, "in", ROUNDS + i, "u"));
-        commit(sink);
+    static const int n[] = {0, 1, 1000, 20000};
+    for (size_t i = 0; i < sizeof n / sizeof *n; i++) {
+        measure(sink, source, 50, n[i], 0);
+        measure(sink, source, 20, n[i], 50);
     }
-    print_message("offsets alone: %.2f ms a transaction\n",
-                  (double)(mr_clock_mono_us() - began) / 1000 / ROUNDS);
-    began = mr_clock_mono_us();
-    for (int i = 0; i < ROUNDS; i++) {
-        prepare(sink, source, "in", "m", 1000, 2 * ROUNDS + i, "u");
-        commit(sink);
-    }
-    print_message("1000 messages: %.2f ms a transaction\n",
-                  (double)(mr_clock_mono_us() - began) / 1000 / ROUNDS);
-    began = mr_clock_mono_us();
+    int64_t began = mr_clock_mono_us();
     for (int i = 0; i < 20; i++)
         must(sink->ops->fence(sink, true, NULL, &err));
     print_message("fence: %.2f ms\n", (double)(mr_clock_mono_us() - began) / 1000 / 20);
@@ -671,6 +687,65 @@ static void the_broker_dies_with_messages_on_their_way(void **state)
     assert_visible("flight", "");
 }
 
+/* Stopped, it keeps its connections and answers nothing; what was sent it reads later. */
+static void the_broker_holds_its_breath(void **state)
+{
+    (void)state;
+    static const char stop[] = "read -r pid rest <\"$MILLRACE_RUN/pids/kafka\" && kill -STOP $pid";
+    static const char go_on[] = "read -r pid rest <\"$MILLRACE_RUN/pids/kafka\" && kill -CONT $pid";
+    struct mr_source *source = member("breath", "in");
+    struct mr_sink *sink = fenced("t.breath", "breath");
+    struct mr_sink *other = fenced("t.breath-2", "breath");
+    prepare(sink, source, "in", "a", 1, 5, "a");
+    must(other->ops->begin(other, &err));
+    produce(other, 0, "other", 1);
+    flush(other);
+    assert_int_equal(system(stop), 0);
+    int64_t began = mr_clock_mono_ms();
+    assert_false(offsets(other, source, "in", 6, "other"));
+    took_at_most(began, 23000, "offsets without an answer");
+    assert_int_equal(err.action, MR_RETRY);
+    began = mr_clock_mono_ms();
+    assert_false(sink->ops->commit(sink, &err));
+    took_at_most(began, 13000, "commit without an answer");
+    assert_int_equal(err.action, MR_RECOVER);
+    began = mr_clock_mono_ms();
+    sink->ops->abort(sink);
+    took_at_most(began, 3000, "abort after it");
+    began = mr_clock_mono_ms();
+    assert_false(sink->ops->fence(sink, true, NULL, &err));
+    took_at_most(began, 13000, "fence without an answer");
+    assert_int_equal(err.action, MR_RETRY);
+    began = mr_clock_mono_ms();
+    other->ops->abort(other);
+    took_at_most(began, 8000, "abort without an answer");
+    assert_int_equal(system(go_on), 0);
+    must(sink->ops->fence(sink, true, NULL, &err));
+    must(other->ops->fence(other, true, NULL, &err));
+    /* The end of "a" was on its way: either it came in time, or never. */
+    struct mr_committed found = committed(source, "in");
+    print_message("the commit %s\n", found.present ? "came in time" : "was refused");
+    assert_visible("breath", found.present ? "a0 " : "");
+}
+
+static void a_missing_topic_is_told(void **state)
+{
+    (void)state;
+    size_t bad;
+    struct mr_source *source = member("missing", "in");
+    struct mr_sink *sink = fenced("t.missing", "missing");
+    must(sink->ops->begin(sink, &err));
+    produce(sink, 0, "a", 3);
+    assert_false(sink->ops->flush(sink, 20000, &bad, &err));
+    assert_int_equal(err.action, MR_RETRY);
+    assert_non_null(strstr(err.msg, "topic missing does not exist"));
+    sink->ops->abort(sink);
+    assert_int_equal(system("tests/support/topics missing:1"), 0);
+    prepare(sink, source, "in", "b", 3, 5, "b");
+    commit(sink);
+    assert_visible("missing", "b0 b1 b2 ");
+}
+
 /* --- main --- */
 
 static int set_up_all(void **state)
@@ -681,7 +756,7 @@ static int set_up_all(void **state)
     brokers = (struct mr_kafka_property){"bootstrap.servers", getenv("KAFKA_BROKERS"), false};
     if (system("tests/support/topics in:1 together:1 longest:1 abort:1 two-a:1 two-b:1 refused:1 "
                "small:1:max.message.bytes=2000 many:1 plain:1 fence:1 dead:1 moved:1 stale:1 "
-               "static:1 death:1 pause:1 flight:1") != 0)
+               "static:1 death:1 pause:1 flight:1 breath:1") != 0)
         return -1;
     mr_buf_init(&lent);
     struct mr_sink *sink = open_sink(NULL, "in");
@@ -713,8 +788,10 @@ static int tear_down_all(void **state)
 
 #define ON_BROKER(f) cmocka_unit_test_teardown(f, tear_down)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         ON_BROKER(messages_and_offsets_become_visible_together),
         ON_BROKER(the_longest_metadata_comes_back_whole),
@@ -729,6 +806,8 @@ int main(void)
         ON_BROKER(the_broker_refuses_an_old_generation),
         ON_BROKER(a_static_member_comes_back_at_once),
         ON_BROKER(offsets_are_written_only_for_an_empty_group),
+        ON_BROKER(a_missing_topic_is_told),
+        ON_BROKER(the_broker_holds_its_breath),
         ON_BROKER(the_broker_dies_before_the_commit),
         ON_BROKER(the_broker_dies_between_transactions),
         ON_BROKER(the_broker_dies_with_messages_on_their_way),
