@@ -148,7 +148,6 @@ void sim_session_orphan(struct sim_session *session, int64_t notices_us)
     if (!session->alive)
         return;
     session->worker = NULL;
-    snprintf(session->name, sizeof session->name, "%s", worker->name);
     session->active_us = sim.now_us;
     session->dead_us = notices_us;
     sim_event_at(notices_us);
