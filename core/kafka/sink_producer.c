@@ -30,9 +30,13 @@ static void on_client_error(rd_kafka_t *rk, int code, const char *reason, void *
     (void)rk;
     struct mr_kafka_sink *sink = opaque;
     mr_kafka_contact_error(&sink->contact, (rd_kafka_resp_err_t)code, reason);
+    /* A connection that was never made carried no request: a broker that is down for long, one of
+     * several, must not cost a producer a transaction. */
+    bool never_made = code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ||
+                      code == RD_KAFKA_RESP_ERR__RESOLVE || strstr(reason, ": Connect to ");
     if (code == RD_KAFKA_RESP_ERR__FATAL)
         sink->spoilt = true;
-    else
+    else if (!never_made)
         sink->doubt = "a connection was lost";
 }
 
