@@ -23,6 +23,8 @@ return {
                    postgres = { dsn = pg, table = "subscribers_feedback" } },
       delivery = env("MILLRACE_DELIVERY", "exactly_once"),    -- or "at_least_once"
       dead_letters = { table = "millrace_dead" },             -- or { topic = "topic_dead" }
+      audit    = { key = { "adv_campaign_id", "client_id" }, time = "trigger_datetime_created",  -- `millrace audit`
+                   compare = { "restaurant_id", "adv_campaign_content" } },
     },
   },
 }

@@ -18,10 +18,13 @@ enum {
     TAKES_CONFIG = 1, /* -c, --set */
     TAKES_JSON = 2,
     TAKES_CONNECT = 4,
-    TAKES_INIT = 8, /* --print, --create-topics, --partitions, --replication */
+    TAKES_INIT = 8, /* --create-topics, --partitions, --replication */
     TAKES_DOCS = 16,
     TAKES_WORD = 32,
-    TAKES_ALL = 64 /* --help */
+    TAKES_AUDIT = 64,   /* --since, --until */
+    TAKES_REPAIR = 128, /* --topic, --partition, --all, --take */
+    TAKES_PRINT = 256,
+    TAKES_ALL = 512 /* --help */
 };
 
 static const struct command {
@@ -31,7 +34,8 @@ static const struct command {
 } commands[] = {
     {"run", mr_cli_run, TAKES_CONFIG},
     {"check", mr_cli_check, TAKES_CONFIG | TAKES_JSON | TAKES_CONNECT},
-    {"init", mr_cli_init, TAKES_CONFIG | TAKES_INIT},
+    {"init", mr_cli_init, TAKES_CONFIG | TAKES_INIT | TAKES_PRINT},
+    {"audit", mr_cli_audit, TAKES_CONFIG | TAKES_JSON | TAKES_AUDIT | TAKES_WORD},
     {"config", mr_cli_config, TAKES_CONFIG | TAKES_JSON | TAKES_DOCS},
     {"version", mr_cli_version, TAKES_JSON},
     {"help", mr_cli_help, TAKES_WORD},
@@ -46,7 +50,13 @@ enum {
     OPT_CREATE_TOPICS,
     OPT_PARTITIONS,
     OPT_REPLICATION,
-    OPT_DOCS
+    OPT_DOCS,
+    OPT_SINCE,
+    OPT_UNTIL,
+    OPT_TOPIC,
+    OPT_PARTITION,
+    OPT_ALL,
+    OPT_TAKE
 };
 
 static const struct option_rule {
@@ -57,11 +67,17 @@ static const struct option_rule {
     {"set", required_argument, OPT_SET, TAKES_CONFIG},
     {"json", no_argument, OPT_JSON, TAKES_JSON},
     {"connect", no_argument, OPT_CONNECT, TAKES_CONNECT},
-    {"print", no_argument, OPT_PRINT, TAKES_INIT},
+    {"print", no_argument, OPT_PRINT, TAKES_PRINT},
     {"create-topics", no_argument, OPT_CREATE_TOPICS, TAKES_INIT},
     {"partitions", required_argument, OPT_PARTITIONS, TAKES_INIT},
     {"replication", required_argument, OPT_REPLICATION, TAKES_INIT},
     {"docs", no_argument, OPT_DOCS, TAKES_DOCS},
+    {"since", required_argument, OPT_SINCE, TAKES_AUDIT},
+    {"until", required_argument, OPT_UNTIL, TAKES_AUDIT},
+    {"topic", required_argument, OPT_TOPIC, TAKES_REPAIR},
+    {"partition", required_argument, OPT_PARTITION, TAKES_REPAIR},
+    {"all", no_argument, OPT_ALL, TAKES_REPAIR},
+    {"take", required_argument, OPT_TAKE, TAKES_REPAIR},
     {"help", no_argument, 'h', TAKES_ALL},
 };
 enum { N_RULES = sizeof rules / sizeof *rules };
@@ -134,18 +150,52 @@ static bool wrong_option(const struct command *command, const struct option *opt
     return false;
 }
 
-static bool read_count(const struct command *command, const char *name, const char *text, int max,
-                       int *out)
+static bool read_count(const struct command *command, const char *name, const char *text, int min,
+                       int max, int *out)
 {
     char *end;
     long n = strtol(text, &end, 10);
-    if (end == text || *end || n < 1 || n > max) {
-        fprintf(stderr, "millrace %s: --%s: expected a number from 1 to %d, got \"%s\"\n",
-                command->name, name, max, text);
+    if (end == text || *end || n < min || n > max) {
+        fprintf(stderr, "millrace %s: --%s: expected a number from %d to %d, got \"%s\"\n",
+                command->name, name, min, max, text);
         return false;
     }
     *out = (int)n;
     return true;
+}
+
+/* Those of one command only. */
+static bool take_own_option(const struct command *command, int value, struct mr_cli_args *args)
+{
+    switch (value) {
+    case OPT_CREATE_TOPICS:
+        args->create_topics = true;
+        return true;
+    case OPT_PARTITIONS:
+        return read_count(command, "partitions", optarg, 1, 100000, &args->partitions);
+    case OPT_REPLICATION:
+        return read_count(command, "replication", optarg, 1, 1000, &args->replication);
+    case OPT_SINCE:
+        args->since = optarg;
+        return true;
+    case OPT_UNTIL:
+        args->until = optarg;
+        return true;
+    case OPT_TOPIC:
+        args->topic = optarg;
+        return true;
+    case OPT_PARTITION:
+        return read_count(command, "partition", optarg, 0, 100000, &args->partition);
+    case OPT_ALL:
+        args->all = true;
+        return true;
+    case OPT_TAKE:
+        args->take = optarg;
+        return true;
+    default:
+        args->docs = true;
+        return true;
+    }
 }
 
 static bool take_option(const struct command *command, int value, const char **sets,
@@ -170,16 +220,8 @@ static bool take_option(const struct command *command, int value, const char **s
     case OPT_PRINT:
         args->print = true;
         return true;
-    case OPT_CREATE_TOPICS:
-        args->create_topics = true;
-        return true;
-    case OPT_PARTITIONS:
-        return read_count(command, "partitions", optarg, 100000, &args->partitions);
-    case OPT_REPLICATION:
-        return read_count(command, "replication", optarg, 1000, &args->replication);
     default:
-        args->docs = true;
-        return true;
+        return take_own_option(command, value, args);
     }
 }
 
@@ -232,7 +274,7 @@ int mr_cli_main(int argc, char **argv)
     int code = MR_EXIT_USAGE;
     bool help = false;
     const char **sets = mr_calloc((size_t)argc, sizeof *sets);
-    struct mr_cli_args args = {.config = "config.lua", .sets = sets};
+    struct mr_cli_args args = {.config = "config.lua", .sets = sets, .partition = -1};
     if (!read_options(command, argc - 1, argv + 1, sets, &args, &help))
         goto out;
     if (help) {

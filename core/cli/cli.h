@@ -17,9 +17,13 @@ struct mr_cli_args {
     const char *config;      /* -c; "config.lua" unless given */
     const char *const *sets; /* --set, in order */
     size_t n_sets;
-    const char *word; /* of `help`: the command; else NULL */
+    const char *word; /* of `help`: the command; of `audit` and `repair`: the pipeline; or NULL */
     bool json, connect, print, create_topics, docs;
     int partitions, replication; /* of topics to create; 0: the brokers' defaults */
+    const char *since, *until;   /* of `audit`; NULL: not given */
+    const char *topic, *take;    /* of `repair`; NULL: not given */
+    int partition;               /* of `repair`; -1: not given */
+    bool all;
 };
 
 /* Finds the command, reads its options, runs it. */
@@ -30,6 +34,7 @@ bool mr_cli_abandoned(void);
 int mr_cli_run(const struct mr_cli_args *args);
 int mr_cli_check(const struct mr_cli_args *args);
 int mr_cli_init(const struct mr_cli_args *args);
+int mr_cli_audit(const struct mr_cli_args *args);
 int mr_cli_config(const struct mr_cli_args *args);
 int mr_cli_version(const struct mr_cli_args *args);
 int mr_cli_help(const struct mr_cli_args *args);
@@ -55,6 +60,11 @@ MR_MUSTCHECK bool mr_cli_load(const struct mr_cli_args *args, struct mr_node **o
 /* The same, quietly: errors are appended to `errors`, the log is left alone. */
 MR_MUSTCHECK bool mr_cli_load_quietly(const struct mr_cli_args *args, struct mr_node **out,
                                       struct mr_buf *errors);
+
+/* The pipeline that is meant: the one named, or the only one, or the only one with the option
+ * `with` (may be NULL). NULL: none; a sentence has been written to stderr. */
+const struct mr_node *mr_cli_pipeline(const struct mr_cli_args *args, const struct mr_node *config,
+                                      const char *command, const char *with);
 
 /* Level and format of the log as the configuration says; before threads start. */
 void mr_cli_set_up_log(const struct mr_node *config);

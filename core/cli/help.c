@@ -20,12 +20,13 @@ static const char general[] =
     "  check    look for errors in configuration and scripts; --connect asks Kafka and Postgres "
     "too\n"
     "  init     create what a pipeline needs in Postgres and Kafka, or print it\n"
+    "  audit    compare the messages that were written with the rows that were written\n"
     "  config   print the configuration in force, defaults filled in\n"
     "  version  print the version of Millrace and of its libraries\n"
     "  help     print this, or more about one command: millrace help run\n"
     "\n"
-    "Exit codes: 0 well, 64 wrong command line, 65 bad data, 69 Kafka or Postgres away,\n"
-    "70 a bug, 75 try again, 78 wrong configuration or script\n";
+    "Exit codes: 0 well, 1 the sinks differ (audit), 64 wrong command line, 65 bad data,\n"
+    "69 Kafka or Postgres away, 70 a bug, 75 try again, 78 wrong configuration or script\n";
 
 #define COMMON                                                                                     \
     "  -c, --config FILE   the configuration; config.lua unless given\n"                           \
@@ -78,6 +79,36 @@ static const struct {
      "      --partitions N  of created topics; the broker's default unless given\n"
      "      --replication N replicas of created topics; the broker's default unless "
      "given\n" COMMON},
+    {"audit",
+     "Examples\n"
+     "  millrace audit\n"
+     "  millrace audit promo --since 2h\n"
+     "  millrace audit promo --since '2026-11-22 10:00' --until '2026-11-22 12:00'\n"
+     "  millrace audit --json | jq '.examples[] | select(.kind == \"missing\")'\n"
+     "\n"
+     "Reads the topic that the pipeline writes (committed messages only), and compares it with "
+     "the\n"
+     "rows of its table, as pipelines.*.audit of the configuration says. Prints how many there "
+     "are,\n"
+     "and the first 20 of each kind:\n"
+     "  missing     a row without a message\n"
+     "  extra       a message without a row\n"
+     "  differing   the time or a column of `audit.compare` is not equal in the two\n"
+     "  doubled     more often in one sink than in the other\n"
+     "  unreadable  a message that is no JSON, or whose field is no value of the column's type\n"
+     "Exits 0 if there are none, 1 if there are. Postgres does the comparing, in temporary "
+     "tables\n"
+     "on its disk: the role of the dsn needs the rights to read the table and to make temporary\n"
+     "tables. Nothing else is written anywhere.\n"
+     "\n"
+     "Options\n"
+     "      --since T       from this time of `audit.time` on; all of it unless given\n"
+     "      --until T       up to this time; 5 seconds before now unless given, since what is "
+     "made\n"
+     "                      at the moment may be in one sink only (stop the pipeline, or let its\n"
+     "                      large campaigns end, for a comparison without that doubt)\n"
+     "                      T: as Postgres reads times, or so long before now: 90s, 30m, 2h, 7d\n"
+     "      --json          counts and examples as JSON\n" COMMON},
     {"config",
      "Examples\n"
      "  millrace config\n"
@@ -120,7 +151,11 @@ void mr_cli_help_text(const char *command, FILE *out)
     const char *page = page_of(command);
     if (page)
         fprintf(out, "Usage: millrace %s%s\n\n%s", command,
-                strcmp(command, "help") == 0 ? " [COMMAND]" : " [OPTION]...", page);
+                strcmp(command, "help") == 0                                      ? " [COMMAND]"
+                : strcmp(command, "audit") == 0 || strcmp(command, "repair") == 0 ? " [PIPELINE] "
+                                                                                    "[OPTION]..."
+                                                                                  : " [OPTION]...",
+                page);
     else
         fprintf(out,
                 "Usage: millrace COMMAND [OPTION]...\n\n"

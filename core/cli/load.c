@@ -75,3 +75,34 @@ bool mr_cli_load(const struct mr_cli_args *args, struct mr_node **out)
     mr_buf_fini(&errors);
     return done;
 }
+
+const struct mr_node *mr_cli_pipeline(const struct mr_cli_args *args, const struct mr_node *config,
+                                      const char *command, const char *with)
+{
+    const struct mr_node *pipelines = mr_node_at(config, "pipelines"), *only = NULL;
+    struct mr_buf names = {0};
+    size_t n = 0;
+    for (const struct mr_node *c = pipelines->children; c; c = c->next) {
+        if (args->word && strcmp(c->name, args->word) == 0) {
+            mr_buf_fini(&names);
+            return c;
+        }
+        mr_buf_printf(&names, "%s%s", names.len ? ", " : "", c->name);
+        if (!with || mr_node_at(c, with)) {
+            only = c;
+            n++;
+        }
+    }
+    if (!args->word && n != 1) {
+        only = pipelines->n_children == 1 ? pipelines->children : NULL;
+        if (!only)
+            fprintf(stderr, "millrace %s: which pipeline? There are: %s\n", command,
+                    mr_buf_cstr(&names));
+    } else if (args->word) {
+        only = NULL;
+        fprintf(stderr, "millrace %s: there is no pipeline \"%s\"; there are: %s\n", command,
+                args->word, mr_buf_cstr(&names));
+    }
+    mr_buf_fini(&names);
+    return only;
+}

@@ -110,4 +110,28 @@ MR_MUSTCHECK bool mr_kafka_group_set_offsets(const struct mr_kafka_property *pro
                                              const struct mr_mark *marks, size_t n, int timeout_ms,
                                              struct mr_error *err);
 
+/* --- a topic read once, for `millrace audit` --- */
+
+/* What is about to be read. */
+struct mr_kafka_read_extent {
+    int64_t n_offsets; /* at most as many messages: control records and aborted ones count too */
+    int64_t n_deleted; /* offsets that the topic no longer has: retention */
+};
+
+struct mr_kafka_read_options {
+    const struct mr_kafka_property *properties;
+    size_t n_properties;
+    const char *topic;
+    const char *group; /* only a name for librdkafka: it is not joined, nothing is committed */
+    int64_t since_ms;  /* begins at the first message as young as this; -1: at the first of all */
+    void *arg;
+    void (*begin)(void *arg, const struct mr_kafka_read_extent *extent); /* may be NULL */
+    /* Each message, borrowed for the call; headers are not filled. False ends it with *err. */
+    bool (*take)(void *arg, const struct mr_record *rec, struct mr_error *err);
+};
+
+/* Calls `take` for every committed message of all partitions up to where they end at the call. */
+MR_MUSTCHECK bool mr_kafka_read_topic(const struct mr_kafka_read_options *options,
+                                      struct mr_error *err);
+
 #endif

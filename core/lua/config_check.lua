@@ -153,6 +153,42 @@ function read.list(self, name, value, option, at, path)
   return node
 end
 
+--- { "both", ["field"] = "column" }: a table of columns by field.
+function read.pairs(self, name, value, option, at, path)
+  if not nodes.is_table(value) then
+    self:error(at.value, path, "expected %s, got %s", types.expected("pairs"), types.got(value))
+    return nil
+  end
+  local node, columns = nodes.new(name, "table", nil, at), {}
+  self:refuse_twice(value, path)
+  local function pair(key, field, column)
+    local item_at, item_path = self:place(value, key, at), nodes.path_of(path, key)
+    if run.is_missing(column) then return end
+    if type(column) ~= "string" then
+      self:error(item_at.value, item_path, "expected the name of a column, got %s", types.got(column))
+      return
+    end
+    local fine = types.format.field(field)
+    if fine == true then fine = field ~= "@timestamp" or "a message's timestamp is no field; see time_field" end
+    if fine == true then fine = types.format.column(column) end
+    if fine ~= true then
+      self:error(item_at.value, item_path, "%s", fine)
+    elseif columns[column] or node.by[field] then
+      self:error(item_at.value, item_path, "%s stands in the table twice",
+        types.quote(columns[column] and column or field))
+    else
+      columns[column] = true
+      nodes.add(node, nodes.new(field, "string", column, item_at))
+    end
+  end
+  for i, field in ipairs(value) do pair(i, type(field) == "string" and field or "", field) end
+  for _, field in ipairs(nodes.sorted_names(value)) do pair(field, field, value[field]) end
+  if next(value) == nil and (option.min_items or 0) > 0 then
+    self:error(at.value, path, "it is empty; expected at least one")
+  end
+  return node
+end
+
 --- A table of the user's own, as it is.
 function read.any(self, name, value, option, at, path)
   local kind = type(value)

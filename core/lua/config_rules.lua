@@ -85,6 +85,29 @@ local function has_sink(errors, pipeline, path)
   end
 end
 
+--- Two sinks to compare, and each column in one role.
+local function audit(errors, pipeline, path)
+  local node, sinks = at(pipeline, "audit"), at(pipeline, "sinks")
+  if not node then return end
+  path = path .. ".audit"
+  if sinks and not (sinks.written.kafka and sinks.written.postgres) then
+    errors:add(node.at.key, path, "there is nothing to compare: it needs a Kafka sink and a Postgres sink")
+  end
+  local keys = {}
+  for _, pair in ipairs(at(node, "key") and at(node, "key").children or {}) do keys[pair.value] = true end
+  for _, pair in ipairs(at(node, "compare") and at(node, "compare").children or {}) do
+    if keys[pair.value] then
+      errors:add(pair.at.value, path .. ".compare", "the column %s belongs to the key already", types.quote(pair.value))
+    end
+  end
+  local field = at(node, "time_field")
+  if field and not node.written.time then
+    errors:add(field.at.key, path .. ".time_field", "it belongs to `time`, which names the column")
+  elseif field and field.value == "@key" then
+    errors:add(field.at.value, path .. ".time_field", "a message's key is no time")
+  end
+end
+
 --- The later one, in the order of the file, is told.
 local function one_group_each(errors, pipelines)
   local groups = {}
@@ -121,6 +144,7 @@ function rules.apply(root, errors)
     has_sink(errors, pipeline, path)
     lookup_exists(errors, pipeline, path, root.by.lookups)
     dead_letters(errors, pipeline, path)
+    audit(errors, pipeline, path)
   end
 end
 

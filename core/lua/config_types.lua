@@ -12,6 +12,7 @@ local types = {}
 
 local ARTICLE = { integer = "an integer", boolean = "true or false", string = "a string",
                   table = "a table", list = "a list of strings", properties = "a table of properties",
+                  pairs = 'names, or ["field"] = "column"',
                   duration = 'a duration such as "500ms", "60s", "5m" or "1h"',
                   size = 'a size such as "512KB", "64MB" or "1GB"', enum = "a string" }
 
@@ -167,8 +168,15 @@ end
 types.format = {}
 
 function types.format.column(value)
-  local fine = #value <= 63 and not value:find("%c")
+  local fine = value ~= "" and #value <= 63 and not value:find("%c")
   return fine or ("expected the name of a column, at most 63 bytes, got " .. types.quote(value))
+end
+
+--- A way through JSON, or one of the two parts of a message that are not its value.
+function types.format.field(value)
+  local fine = value == "@key" or value == "@timestamp"
+    or value:sub(1, 1) ~= "@" and not value:find("%c") and not ("." .. value .. "."):find("..", 1, true)
+  return fine or ('expected a field such as "client_id", "payload.client_id" or "@key", got ' .. types.quote(value))
 end
 
 function types.format.topic(value)

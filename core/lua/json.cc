@@ -28,6 +28,7 @@ static_assert(std::is_trivially_destructible_v<dom::element> &&
 
 struct mr_json {
     dom::parser parser;
+    ondemand::parser picker;
     dom::element root;
     struct mr_buf text; /* with SIMDJSON_PADDING behind */
 };
@@ -297,6 +298,45 @@ bool mr_json_parse(struct mr_json *json, struct mr_bytes text, struct mr_error *
     simdjson::error_code code =
         json->parser.parse(json->text.ptr, json->text.len, false).get(json->root);
     return code == simdjson::SUCCESS || explain(json, code, err);
+}
+
+/* --- to text --- */
+
+/* Goes down the path; the value may be of any type. */
+static simdjson::error_code find(ondemand::value value, std::string_view path,
+                                 struct mr_buf *out) noexcept
+{
+    for (;;) {
+        size_t dot = path.find('.');
+        ondemand::object object;
+        SIMDJSON_TRY(value.get_object().get(object));
+        SIMDJSON_TRY(object.find_field_unordered(path.substr(0, dot)).get(value));
+        if (dot == std::string_view::npos)
+            break;
+        path.remove_prefix(dot + 1);
+    }
+    ondemand::json_type type;
+    SIMDJSON_TRY(value.type().get(type));
+    std::string_view text;
+    if (type == ondemand::json_type::null)
+        return simdjson::NO_SUCH_FIELD;
+    bool is_string = type == ondemand::json_type::string;
+    SIMDJSON_TRY((is_string ? value.get_string() : simdjson::to_json_string(value)).get(text));
+    while (!is_string && !text.empty() && strchr(" \t\r\n", text.back()))
+        text.remove_suffix(1); /* simdjson's token goes up to the next one */
+    mr_buf_put(out, text.data(), text.size());
+    return simdjson::SUCCESS;
+}
+
+bool mr_json_pick(struct mr_json *json, const char *path, struct mr_buf *out)
+{
+    size_t len = json->text.len;
+    simdjson::padded_string_view text(json->text.ptr, len, len + simdjson::SIMDJSON_PADDING);
+    ondemand::document doc;
+    ondemand::value root;
+    return json->picker.iterate(text).get(doc) == simdjson::SUCCESS &&
+           doc.get_value().get(root) == simdjson::SUCCESS &&
+           find(root, path, out) == simdjson::SUCCESS;
 }
 
 /* --- to Lua --- */

@@ -5,7 +5,8 @@
  * the value and may raise for memory only. Objects become tables, arrays tables with the array
  * metatable (so that an empty one stays an array), null the light userdata NULL, which is
  * cjson.null too. Integers are int64; what is written as a float stays one; of doubled names the
- * last wins. At most 64 levels deep. One decoder a state, same thread.
+ * last wins. At most 64 levels deep. One decoder a state, same thread. Without a state:
+ * mr_json_pick.
  */
 #ifndef MR_LUA_JSON_H
 #define MR_LUA_JSON_H
@@ -29,6 +30,11 @@ MR_MUSTCHECK bool mr_json_parse(struct mr_json *json, struct mr_bytes text, stru
 
 /* Pushes what was parsed last. False (an integer beyond int64): pushes nothing. Inside the gate. */
 MR_MUSTCHECK bool mr_json_push(struct mr_json *json, struct lua_State *L, struct mr_error *err);
+
+/* The value at a path of names ("payload.client_id") in what was parsed last, appended as text:
+ * strings without quotes and escapes, all else as it was written, digit by digit. Of doubled names
+ * the first. False: there is none, or it is null; nothing is appended. Needs no Lua. */
+MR_MUSTCHECK bool mr_json_pick(struct mr_json *json, const char *path, struct mr_buf *out);
 
 /* The metatable of arrays; made on first use. */
 void mr_json_push_array_meta(struct lua_State *L);

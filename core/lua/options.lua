@@ -4,7 +4,7 @@
 -- entry here and the code that uses it. Pure data: embedded into the binary, read by config_check.lua and
 -- config_print.lua. Fields of an entry:
 --   path        dotted; "*" stands for any name that the user chooses (`name_pattern`, `name_text`)
---   type        table string integer boolean duration size enum list properties any refresh
+--   type        table string integer boolean duration size enum list pairs properties any refresh
 --   values      of an enum, in the order in which they are documented
 --   default     as the user would write it; `default_text` describes one that is computed
 --   min, max    range, written like a value; `pattern`, `pattern_text`: what a string must look like
@@ -169,9 +169,28 @@ return {
     default_text = "none", required_when = "there is no Postgres sink",
     doc = "A topic, written in the cluster of the Kafka sink, or of the source if there is none." },
 
+  { path = "pipelines.*.audit", type = "table", optional = true,
+    doc = "How `millrace audit` finds, for each message of `sinks.kafka.topic`, its row in the table of the Postgres "
+      .. "sink. A field is named by its way through the message's JSON value, `\"payload.client_id\"`; `\"@key\"` is "
+      .. "the message's key. Fields are read as values of the column's type, so that `1` and `1.0` are one number. "
+      .. "Topic and table are taken to hold the outputs of this pipeline only." },
+  { path = "pipelines.*.audit.key", type = "pairs", required = true, min_items = 1, reloadable = false,
+    doc = "What tells one output from another: the fields, and the columns in which they stand." },
+  { path = "pipelines.*.audit.compare", type = "pairs", reloadable = false, default_text = "none",
+    doc = "More fields and columns, which must be equal in a message and its row." },
+  { path = "pipelines.*.audit.time", type = "string", format = "column", reloadable = false, default_text = "none",
+    doc = "The column that says when an output was made, which `--since` and `--until` go by. Its type is a number "
+      .. "(see `time_unit`), `timestamptz`, `timestamp` or `date`. Without it everything is compared, which is right "
+      .. "only while the pipeline is stopped." },
+  { path = "pipelines.*.audit.time_field", type = "string", format = "field", reloadable = false,
+    default_text = "the name of the column",
+    doc = "The field in which that time stands; the two must be equal. `\"@timestamp\"`: the message has none but "
+      .. "Kafka's own timestamp, which is somewhat later." },
+  { path = "pipelines.*.audit.time_unit", type = "enum", values = { "s", "ms", "us" }, default = "s",
+    reloadable = false,
+    doc = "What a time that is a number counts since 1970: seconds, milliseconds or microseconds." },
+
   { path = "reload", type = "table", later = "reloading comes with a later release; until then restart" },
-  { path = "audit", type = "table", later = "`millrace audit` comes with a later release" },
-  { path = "pipelines.*.audit", type = "table", later = "`millrace audit` comes with a later release" },
   { path = "pipelines.*.hold", type = "table",
     later = "holding campaigns until they start comes with a later release" },
 }

@@ -86,6 +86,71 @@ MR_MUSTCHECK bool mr_postgres_check(const struct mr_postgres_store_options *opti
                                     struct mr_error *err);
 void mr_postgres_row_schema_free(const struct mr_row_schema *schema);
 
+/* --- both sinks compared, for `millrace audit` (audit.c) --- */
+
+/* How one part of a message and a column belong together. */
+struct mr_postgres_audit_field {
+    const char *name; /* of the field, for sentences */
+    const char *column;
+    bool is_key; /* of what tells one output from another; the others must be equal */
+};
+
+struct mr_postgres_audit_options {
+    const char *dsn, *table;
+    const struct mr_postgres_audit_field *fields;
+    size_t n_fields;
+    const char *time_column;   /* NULL: none, everything is compared */
+    int time_field;            /* its index in fields; -1: the message's Kafka timestamp */
+    int time_per_s;            /* of a column of numbers: 1, 1000 or 1000000 */
+    const char *since, *until; /* as Postgres reads times, or "90m" before now; NULL: none, and a
+                                  few seconds before now */
+};
+
+struct mr_postgres_audit;
+
+/* Connects, looks at the columns, makes temporary tables. A time that cannot be read is
+ * MR_EXIT_USAGE. */
+MR_MUSTCHECK bool mr_postgres_audit_open(const struct mr_postgres_audit_options *options,
+                                         struct mr_postgres_audit **out, struct mr_error *err);
+/* Unix milliseconds by the database's clock; -1: none. */
+void mr_postgres_audit_range(const struct mr_postgres_audit *audit, int64_t *since_ms,
+                             int64_t *until_ms);
+/* Adds a message. values: one a field, ptr NULL for null; why: NULL, or why they could not be read.
+ */
+MR_MUSTCHECK bool mr_postgres_audit_put(struct mr_postgres_audit *audit,
+                                        const struct mr_record *rec, const struct mr_bytes *values,
+                                        const char *why, struct mr_error *err);
+
+struct mr_postgres_audit_result {
+    int64_t messages, rows; /* within the range */
+    int64_t missing;        /* rows without a message */
+    int64_t extra;          /* messages without a row */
+    int64_t differing;      /* pairs that are not equal */
+    int64_t doubled;        /* copies that one sink has more of than the other */
+    int64_t unreadable;     /* messages; they are compared with nothing */
+    int64_t repeated;       /* outputs that stand in both sinks more than once, equally often */
+};
+/* After the last put, once. */
+MR_MUSTCHECK bool mr_postgres_audit_compare(struct mr_postgres_audit *audit,
+                                            struct mr_postgres_audit_result *out,
+                                            struct mr_error *err);
+
+struct mr_postgres_audit_example {
+    const char *kind; /* "missing" "extra" "differing" "doubled" "unreadable" */
+    int64_t messages, rows;
+    int64_t partition, offset; /* of the first such message; -1: none */
+    const char *why;           /* unreadable */
+    /* One a field, NULL for null; of fields that are no key only where message and row differ. */
+    const char *const *of_message, *const *of_row;
+    bool *differs; /* one a field */
+};
+/* At most `limit` of each kind. */
+MR_MUSTCHECK bool
+mr_postgres_audit_examples(struct mr_postgres_audit *audit, int limit,
+                           void (*each)(void *arg, const struct mr_postgres_audit_example *example),
+                           void *arg, struct mr_error *err);
+void mr_postgres_audit_close(struct mr_postgres_audit *audit);
+
 /*
  * For `millrace repair`: one transaction that holds a partition's ledger row, so that no daemon can
  * claim it, while the caller looks at Kafka and changes the group's offset: open, set, commit,

@@ -339,12 +339,14 @@ config.lua:3:44: error: pipelines.p.source.kafka["bootstrap.servers"]: required:
     3 |     source = { topics = "in", group = "g", kafka = {} },
       |                                            ^~~~~
 ]] },
-  { "options of later releases", top "reload = {}, audit = {},", [[
+  { "an option of later releases", top "reload = {},", [[
 config.lua:1:10: error: reload: reloading comes with a later release; until then restart
-    1 | return { reload = {}, audit = {},
+    1 | return { reload = {},
       |          ^~~~~~
-config.lua:1:23: error: audit: `millrace audit` comes with a later release
-    1 | return { reload = {}, audit = {},
+]] },
+  { "an audit of one sink", with 'audit = { key = { "a" } },', [[
+config.lua:4:23: error: pipelines.p.audit: there is nothing to compare: it needs a Kafka sink and a Postgres sink
+    4 |     script = "s.lua", audit = { key = { "a" } },
       |                       ^~~~~
 ]] },
   { "feeds of later releases", top 'lookups = { l = { dsn = "host=h", table = "t", key = "k", refresh = "logical" } },', [[
@@ -572,6 +574,35 @@ config.lua:1:30: error: log.level: expected one of "debug", "info", "warn", "err
     for _, sentence in ipairs(told) do
       assert.truthy(sentence:find("the table contains itself", 1, true), sentence)
     end
+  end)
+end)
+
+describe("pairs", function()
+  local K = 'local k = { ["bootstrap.servers"] = "h:1" }\n'
+  local function audit(text) return K .. replace(TWICE, '"s.lua",', '"s.lua", audit = { ' .. text .. " },") end
+
+  it("are names that stand for both sides, or a field and its column", function()
+    local p = loaded(audit 'key = { "a", ["b.c"] = "d", ["@key"] = "e" }, time = "t"').pipelines.p
+    assert.same({ key = { a = "a", ["b.c"] = "d", ["@key"] = "e" }, time = "t", time_unit = "s" }, p.audit)
+    assert.same({ x = "x", a = "b" }, loaded(audit 'key = { "x" }', { "pipelines.p.audit.key.a=b" })
+      .pipelines.p.audit.key)
+  end)
+
+  it("are checked one by one, and against each other", function()
+    local told = sentences(audit('key = { 7, "a..b", "@kye", ["@timestamp"] = "x", c = true, d = "", e = "same", '
+      .. '"same" }, compare = {}, time_field = "t"'))
+    local list = table.concat(told, "\n")
+    for _, text in ipairs {
+      "key[1]: expected the name of a column, got the number 7", "key[2]: expected a field such as", 'got "@kye"',
+      "a message's timestamp is no field", "key.c: expected the name of a column, got true",
+      'key.e: "same" stands in the table twice', "time_field: it belongs to `time`",
+    } do
+      assert.truthy(list:find(text, 1, true), text .. "\n" .. list)
+    end
+    assert.truthy(sentences(audit 'key = {}')[1]:find("it is empty; expected at least one", 1, true))
+    assert.truthy(sentences(audit 'key = { "a" }, compare = { x = "a" }')[1]
+      :find('compare: the column "a" belongs to the key already', 1, true))
+    assert.truthy(sentences(audit 'time = "a"')[1]:find("audit.key: required: ", 1, true))
   end)
 end)
 

@@ -77,6 +77,38 @@ static bool parse(struct fixture *f, const char *text)
     return mr_json_parse(f->json, mr_bytes_of(text), &f->err);
 }
 
+static void picks_values_as_text(void **state)
+{
+    static const struct {
+        const char *path, *text;
+    } cases[] = {
+        {"id", "7"},
+        {"a.b.c", "x\"y\n\xc3\xa4"},
+        {"a.big", "123456789012345678901234567890.10"},
+        {"a.e", "1e3"},
+        {"a.yes", "true"},
+        {"list", "[1, {\"k\": null} ]"},
+        {"a.no", NULL},
+        {"a.gone", NULL},
+        {"id.x", NULL},
+        {"", NULL},
+        {"a.empty", ""},
+    };
+    struct fixture *f = *state;
+    struct mr_buf out = {0};
+    assert_true(parse(f, "{\"id\": 7 , \"a\": {\"big\":123456789012345678901234567890.10, \"no\": "
+                         "null, \"b\": {\"c\": \"x\\\"y\\n\\u00e4\"}, \"e\": 1e3\n, \"yes\": true, "
+                         "\"empty\": \"\"}, \"list\": [1, {\"k\": null} ] }"));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mr_buf_reset(&out);
+        assert_int_equal(mr_json_pick(f->json, cases[i].path, &out), cases[i].text != NULL);
+        assert_string_equal(mr_buf_cstr(&out), cases[i].text ? cases[i].text : "");
+    }
+    assert_true(parse(f, "17"));
+    assert_false(mr_json_pick(f->json, "id", &out));
+    mr_buf_fini(&out);
+}
+
 static void push_and_encode(lua_State *L, struct fixture *f)
 {
     f->done = mr_json_push(f->json, L, &f->err);
@@ -247,6 +279,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(values_come_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(picks_values_as_text, set_up, tear_down),
         cmocka_unit_test_setup_teardown(integers_floats_nulls_and_empty_tables_differ, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_large_integer_is_refused_and_leaves_the_stack_as_it_was,
