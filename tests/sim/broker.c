@@ -92,7 +92,8 @@ void sim_offset_apply(int partition, int64_t next_offset, const char *metadata)
     sim_trace(NULL, "offset of %d is %" PRId64 " \"%s\"", partition, next_offset, metadata);
     sim_counts.marks++;
     if (next_offset < before)
-        sim_fail("the group's offset of partition %d went back from %" PRId64 " to %" PRId64,
+        sim_fail(SIM_STATE,
+                 "the group's offset of partition %d went back from %" PRId64 " to %" PRId64,
                  partition, before, next_offset);
     sim_check_offsets(partition);
 }

@@ -33,10 +33,12 @@ void sim_check_offsets(int partition)
         return;
     int64_t behind = ledger->unit - offset->unit;
     if (!ledger->there || behind < 0 || behind > 1)
-        sim_fail("partition %d: the ledger has unit %" PRId64 ", Kafka's mark unit %" PRId64,
+        sim_fail(SIM_STATE,
+                 "partition %d: the ledger has unit %" PRId64 ", Kafka's mark unit %" PRId64,
                  partition, ledger->unit, offset->unit);
     else if (offset->offset > ledger->next_offset)
-        sim_fail("partition %d: Kafka's offset %" PRId64 " is ahead of the ledger's %" PRId64,
+        sim_fail(SIM_STATE,
+                 "partition %d: Kafka's offset %" PRId64 " is ahead of the ledger's %" PRId64,
                  partition, offset->offset, ledger->next_offset);
 }
 
@@ -121,7 +123,8 @@ static void blame(int id, const char *what)
                                                  [SIM_KILLER] = "killer"};
     const struct sim_message *message = &sim.messages[id];
     const struct result *result = &results[id];
-    sim_fail("message %d (\"%s\", %s, %d@%" PRId64 "): %s; %d messages, %d rows, %d dead letters "
+    sim_fail(SIM_OUTCOME,
+             "message %d (\"%s\", %s, %d@%" PRId64 "): %s; %d messages, %d rows, %d dead letters "
              "(%s)",
              id, message->text, kinds[message->kind], message->partition, message->offset, what,
              result->n_sent, result->n_rows, result->dead, result->class_);
@@ -209,14 +212,15 @@ void sim_check_end(void)
         const struct sim_offset *offset = &sim.offsets[p];
         sim_check_offsets(p);
         if (!is_done(p))
-            sim_fail("partition %d is not at its end", p);
-        else if (sim.mix->store && ledger->n_redos)
-            sim_fail("partition %d: a redo was left behind", p);
+            sim_fail(SIM_STATE, "partition %d is not at its end", p);
+        else if (ledger->n_redos > 1 || (ledger->n_redos && ledger->redos[0].unit != ledger->unit))
+            sim_fail(SIM_STATE, "partition %d: %zu redos are left", p, ledger->n_redos);
         else if (sim.mix->store && offset->present && offset->unit >= 0 &&
                  offset->unit != ledger->unit)
-            sim_fail("partition %d: Kafka's mark is unit %" PRId64 ", the ledger's %" PRId64, p,
+            sim_fail(SIM_STATE,
+                     "partition %d: Kafka's mark is unit %" PRId64 ", the ledger's %" PRId64, p,
                      offset->unit, ledger->unit);
         else if (sim_offset_unstable(p))
-            sim_fail("partition %d: a transaction was left open", p);
+            sim_fail(SIM_STATE, "partition %d: a transaction was left open", p);
     }
 }

@@ -163,7 +163,8 @@ static int find_mutant(const struct options *options)
 {
     uint64_t i = 0;
     setenv("MILLRACE_MUTANT", options->mutant, 1);
-    while (i < options->schedules && run_one(options, i))
+    sim_outcome_only = true;
+    while (i < options->schedules && (run_one(options, i) || sim.wrong != SIM_OUTCOME))
         i++;
     if (i == options->schedules) {
         printf("FAILED: %" PRIu64 " schedules do not find the mutant %s\n", i, options->mutant);
@@ -173,6 +174,7 @@ static int find_mutant(const struct options *options)
     printf("mutant %s found by schedule %" PRIu64 ": %s%s", options->mutant, i, sim.failure,
            abort_line);
     unsetenv("MILLRACE_MUTANT");
+    sim_outcome_only = false;
     for (uint64_t j = 0; j <= i; j++)
         if (!run_one(options, j)) {
             printf("FAILED without the mutant: %s%s", sim.failure, abort_line);

@@ -72,7 +72,9 @@ struct sim_session *sim_session_new(struct sim_worker *worker)
     session->alive = true;
     session->worker = worker;
     snprintf(session->mode, sizeof session->mode, "%s",
-             worker->exactly_once ? "exactly_once" : "at_least_once");
+             !sim.mix->sink         ? "rows_only"
+             : worker->exactly_once ? "exactly_once"
+                                    : "at_least_once");
     snprintf(session->name, sizeof session->name, "%s", worker->name);
     session->active_us = sim.now_us;
     session->dead_us = session->commit_us = SIM_NEVER;
@@ -167,10 +169,12 @@ static void apply_step(struct sim_session *session, int p)
     struct sim_ledger *ledger = &sim.ledger[p];
     struct sim_step *step = &session->steps[p];
     if (step->next_offset < ledger->next_offset)
-        sim_fail("the ledger's position of partition %d went back from %" PRId64 " to %" PRId64, p,
+        sim_fail(SIM_STATE,
+                 "the ledger's position of partition %d went back from %" PRId64 " to %" PRId64, p,
                  ledger->next_offset, step->next_offset);
     if (step->unit < ledger->unit)
-        sim_fail("the ledger's unit of partition %d went back from %" PRId64 " to %" PRId64, p,
+        sim_fail(SIM_STATE,
+                 "the ledger's unit of partition %d went back from %" PRId64 " to %" PRId64, p,
                  ledger->unit, step->unit);
     if (step->job.present)
         sim_counts.chunks++;

@@ -30,7 +30,7 @@ enum {
 
 struct sim sim;
 struct sim_counts sim_counts;
-bool sim_verbose;
+bool sim_verbose, sim_outcome_only;
 
 /* --- coroutines --- */
 
@@ -149,12 +149,13 @@ void sim_trace(const struct sim_worker *worker, const char *format, ...)
     printf("\n");
 }
 
-void sim_fail(const char *format, ...)
+void sim_fail(enum sim_wrong wrong, const char *format, ...)
 {
     va_list args;
-    if (sim.failed)
+    if (sim.failed || (wrong == SIM_STATE && sim_outcome_only))
         return;
     sim.failed = true;
+    sim.wrong = wrong;
     va_start(args, format);
     vsnprintf(sim.failure, sizeof sim.failure, format, args);
     va_end(args);
@@ -387,7 +388,7 @@ static bool make_script(void *arg, int index, const struct mr_lookup_schema *loo
 static void worker_start(int slot)
 {
     if (sim.n_workers == SIM_LIVES) {
-        sim_fail("%d processes were not enough", SIM_LIVES);
+        sim_fail(SIM_UNREST, "%d processes were not enough", SIM_LIVES);
         return;
     }
     struct sim_worker *worker = mr_calloc(1, sizeof *worker);
@@ -444,9 +445,9 @@ static void worker_ended(struct sim_worker *worker)
     stack_give(worker->stack);
     worker->stack = NULL;
     if (!worker->crashed && code)
-        sim_fail("worker %s.%d halted: %s", worker->name, worker->life, worker->halted);
+        sim_fail(SIM_HALT, "worker %s.%d halted: %s", worker->name, worker->life, worker->halted);
     if (!worker->crashed && worker->session)
-        sim_fail("worker %s.%d left its connection open", worker->name, worker->life);
+        sim_fail(SIM_STATE, "worker %s.%d left its connection open", worker->name, worker->life);
     sim_trace(worker, "has ended");
     restart_later(worker, 8 * SECOND);
 }
@@ -533,7 +534,7 @@ static void run_until_settled(void)
     int64_t deadline = sim.now_us + SETTLE_US;
     while (!sim.failed && !sim_settled()) {
         if (sim.now_us > deadline || sim.points > POINTS_MAX || !turn())
-            sim_fail("does not come to rest within %.0f s and %d steps",
+            sim_fail(SIM_UNREST, "does not come to rest within %.0f s and %d steps",
                      (double)(sim.now_us - deadline + SETTLE_US) / SECOND, (int)sim.points);
     }
     /* Idle for a while: whatever is due then. */
@@ -550,7 +551,7 @@ static void run_until_stopped(void)
         atomic_store(&sim.workers[i]->stop, true);
     while (!sim.failed && any_running())
         if (!turn() || sim.now_us > deadline)
-            sim_fail("a worker does not stop");
+            sim_fail(SIM_UNREST, "a worker does not stop");
 }
 
 /* A fresh process finds nothing to do. */

@@ -37,6 +37,14 @@ enum {
 };
 #define SIM_NEVER INT64_MAX
 
+/* What did not hold. */
+enum sim_wrong {
+    SIM_OUTCOME, /* something is missing, doubled, or in one sink only */
+    SIM_STATE,   /* a rule about positions and units, on the way or at the end */
+    SIM_HALT,    /* a worker gave up */
+    SIM_UNREST   /* it does not come to an end */
+};
+
 /* What a mix of schedules is about; see `mixes` in main.c. */
 struct sim_mix {
     const char *name;
@@ -258,12 +266,15 @@ struct sim {
     bool had_at_least_once, stopping;
 
     bool failed;
+    enum sim_wrong wrong;
     char failure[1024];
 };
 
 extern struct sim sim;
 extern struct sim_counts sim_counts;
 extern bool sim_verbose;
+extern bool
+    sim_outcome_only; /* SIM_STATE is not looked at: a mutant is to be seen by its outcome */
 
 /* --- chance --- */
 
@@ -303,7 +314,7 @@ void sim_crash(struct sim_worker *worker, const char *why);
 /* A call of a dead worker: fails for good, so that it unwinds. */
 bool sim_dead(struct mr_error *err);
 /* Something must hold and does not: the schedule ends. The first counts. */
-void sim_fail(const char *format, ...) MR_PRINTF(1, 2);
+void sim_fail(enum sim_wrong wrong, const char *format, ...) MR_PRINTF(2, 3);
 void sim_trace(const struct sim_worker *worker, const char *format, ...) MR_PRINTF(2, 3);
 /* Something will happen in the world at that time. */
 void sim_event_at(int64_t us);

@@ -33,24 +33,30 @@ static bool away(struct mr_error *err, const char *what)
     return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE, "%s: no answer from Kafka", what);
 }
 
-static bool fenced(struct mr_error *err, const char *what)
+/* Such a producer is good for nothing any more, and knows it. */
+static bool fenced(struct sink *sink, const char *what, struct mr_error *err)
 {
+    sink->doubt = true;
     sim_counts.fenced++;
     return mr_error_set(err, MR_RECOVER, MR_EXIT_TRY_AGAIN, "%s: this producer is fenced", what);
 }
 
-/* False: the request did not get there. */
+/* False: the request did not get there; the connection is a new one from now on. */
 static bool ask(struct sink *sink, const char *what, struct mr_error *err)
 {
     enum sim_fate fate = sim_before(sink->worker, what);
     if (fate == SIM_DEAD)
         return sim_dead(err);
-    return fate == SIM_GO && !sim_broker_down() ? true : away(err, what);
+    if (fate == SIM_GO && !sim_broker_down())
+        return true;
+    sink->doubt = true;
+    return away(err, what);
 }
 
 static bool answered(struct sink *sink, const char *what, struct mr_error *err)
 {
     enum sim_fate fate = sim_after(sink->worker, what);
+    sink->doubt |= fate == SIM_LOST;
     return fate == SIM_DEAD ? sim_dead(err) : fate == SIM_GO || away(err, what);
 }
 
@@ -64,6 +70,7 @@ static bool sink_fence(struct mr_sink *base, bool transactional, const char *own
               owner ? owner : "");
     if (owner) {
         sim_txn_fence(sim_txn_of(owner));
+        sink->doubt |= strcmp(owner, sink->worker->name) == 0;
         return answered(sink, "fence", err);
     }
     sink->n_frames = 0;
@@ -111,13 +118,14 @@ static struct sent read_frame(const struct sink *sink, const char *at)
     struct sent sent = {.dead = (frame.topic == 1) != sink->worker->swapped};
     if (!sent.dead) {
         if (!sim_parse_output(value, &sent.output) || sent.output.trigger_ms != frame.timestamp_ms)
-            sim_fail("a message that nobody made: \"%.*s\"", (int)value.len, value.ptr);
+            sim_fail(SIM_OUTCOME, "a message that nobody made: \"%.*s\"", (int)value.len,
+                     value.ptr);
         return sent;
     }
     char text[64];
     snprintf(text, sizeof text, "%.*s", (int)value.len, value.ptr);
     if (sscanf(text, "%*c %d", &sent.output.id) != 1)
-        sim_fail("a dead letter that nobody sent: \"%s\"", text);
+        sim_fail(SIM_OUTCOME, "a dead letter that nobody sent: \"%s\"", text);
     for (uint16_t i = 0; i < frame.n_headers; i++) {
         uint32_t lens[2];
         memcpy(lens, headers.ptr, sizeof lens);
@@ -210,7 +218,7 @@ static bool sink_flush(struct mr_sink *base, int timeout_ms, size_t *bad, struct
     }
     if (sink->transactional && sink->epoch != sink->txn->epoch) {
         sink->broken = true;
-        return fenced(err, "flush");
+        return fenced(sink, "flush", err);
     }
     size_t n = sink->n_frames, sent = send(sink, n);
     sim_trace(sink->worker, "flush: %zu of %zu", sent, n);
@@ -246,7 +254,7 @@ static bool sink_offsets(struct mr_sink *base, struct mr_source *source,
     bool lax = sim.mix->lax_group && (sink->txn->messages.n || sink->txn->letters.n);
     if (!asked || sink->epoch != sink->txn->epoch) {
         sink->broken = true;
-        return asked ? fenced(err, "offsets") : false;
+        return asked ? fenced(sink, "offsets", err) : false;
     }
     if (!lax && (!sim_member_find(copy.member) || copy.generation != sim.group.generation)) {
         sink->broken = true;
@@ -270,7 +278,6 @@ static bool sink_commit(struct mr_sink *base, struct mr_error *err)
     bool was_broken = sink->broken;
     sink->in_txn = false;
     if (!ask(sink, "commit messages", err)) {
-        sink->doubt = true;
         if (sim_percent(50) && !was_broken && sink->epoch == sink->txn->epoch) {
             sim_counts.delayed_ends++;
             sim_txn_end_later(sink->txn, sim.now_us + sim_between(0, LATE_US));
@@ -278,8 +285,7 @@ static bool sink_commit(struct mr_sink *base, struct mr_error *err)
         return false;
     }
     if (was_broken || sink->epoch != sink->txn->epoch) {
-        sink->doubt = true;
-        return fenced(err, "commit messages");
+        return fenced(sink, "commit messages", err);
     }
     sim_txn_end(sink->txn, true);
     /* Sent twice: the other one is still on its way, and the producer knows it. */
@@ -287,10 +293,7 @@ static bool sink_commit(struct mr_sink *base, struct mr_error *err)
         sink->doubt = true;
         sim_txn_end_later(sink->txn, sim.now_us + sim_between(0, LATE_US));
     }
-    if (answered(sink, "commit messages", err))
-        return true;
-    sink->doubt = true;
-    return false;
+    return answered(sink, "commit messages", err);
 }
 
 static void sink_abort(struct mr_sink *base)

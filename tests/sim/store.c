@@ -234,8 +234,8 @@ static bool store_attempt(struct mr_store *base, const struct mr_partition *at, 
         return store->worker->crashed ? sim_dead(err) : away(err, "attempt");
     bool ours = ledger->epoch == epoch;
     if (ours) {
-        if (offset != ledger->trying && offset >= 0)
-            ledger->attempts = ledger->trying < 0 ? ledger->attempts : 0;
+        if (offset < 0 || offset != ledger->trying)
+            ledger->attempts = 0;
         ledger->trying = offset;
     }
     sim_unlock(session);
@@ -336,7 +336,7 @@ static bool store_copy(struct mr_store *base, const struct mr_row_run *runs, siz
             at += 2;
             struct mr_bytes text = field(&at), client = field(&at), device = field(&at);
             if (!sim_parse_row(text, client, device, &row))
-                sim_fail("a row that nobody made: \"%.*s\"", (int)text.len, text.ptr);
+                sim_fail(SIM_OUTCOME, "a row that nobody made: \"%.*s\"", (int)text.len, text.ptr);
             else if (!take_row(session, &row)) {
                 sim_counts.refusals++;
                 return mr_error_reject(err, "rejected", "a row is refused");
