@@ -292,9 +292,16 @@ static bool check_input(const struct claiming *c, struct mr_error *err)
     return mr_halt_input_gone(c->delivery, c->part, c->low, c->high, err);
 }
 
+static bool same_offset(const struct mr_committed *a, const struct mr_committed *b)
+{
+    return a->present == b->present &&
+           (!a->present || (a->offset == b->offset && strcmp(a->metadata, b->metadata) == 0));
+}
+
 /* Does the broker keep an offset that comes with a transaction? Asked once, on a partition that is
- * ours, with what is true anyway. */
-static bool read_back(struct claiming *c, int64_t probe, struct mr_error *err)
+ * ours, with what is true anyway. One that throws it away shows what it showed before. */
+static bool read_back(struct claiming *c, int64_t probe, const struct mr_committed *before,
+                      struct mr_error *err)
 {
     struct mr_delivery *delivery = c->delivery;
     struct mr_source *source = delivery->source;
@@ -304,8 +311,13 @@ static bool read_back(struct claiming *c, int64_t probe, struct mr_error *err)
         return false;
     const char *id =
         delivery->store ? delivery->store->ops->ledger_id(delivery->store) : "00000000";
-    if (mr_mark_read(&c->committed, id, &mark, &c->mark_job) != MR_MARK_OURS || mark.probe != probe)
-        return mr_halt_no_transactions(delivery, err);
+    if (mr_mark_read(&c->committed, id, &mark, &c->mark_job) != MR_MARK_OURS ||
+        mark.probe != probe) {
+        if (same_offset(&c->committed, before))
+            return mr_halt_no_transactions(delivery, err);
+        return mr_error_set(err, MR_RECOVER, MR_EXIT_TRY_AGAIN,
+                            "another member of the group has committed an offset meanwhile");
+    }
     delivery->probed = true;
     return true;
 }
@@ -320,6 +332,7 @@ static bool confirm(struct claiming *c, struct mr_error *err)
         return true;
     int64_t number = probe ? mr_clock_random63() : 0;
     struct mr_job_state job = mr_part_job(part);
+    struct mr_committed before = c->committed;
     mr_delivery_reserve(delivery, 1);
     if (!mr_delivery_put_mark(delivery, 0, &part->at, part->position, part->unit, number,
                               part->has_job ? &job : NULL, err) ||
@@ -330,7 +343,7 @@ static bool confirm(struct claiming *c, struct mr_error *err)
         mr_metric_add(delivery->counters.marks_again, 1);
     c->committed.present = true;
     c->committed.offset = part->position;
-    return !probe || read_back(c, number, err);
+    return !probe || read_back(c, number, &before, err);
 }
 
 static void go_on(struct claiming *c)
@@ -354,13 +367,13 @@ static bool claim(struct claiming *c, struct mr_error *err)
 {
     if (!fence_ourselves(c, err))
         return false;
-    if (mr_fault_mutant("read_before_fence") ? !(read_kafka(c, err) && take_ledger(c, err))
-                                             : !(take_ledger(c, err) && read_kafka(c, err)))
-        return false;
-    bool ok = finish_before(c, err) && check_input(c, err);
-    if (c->borrowed) {
+    bool ok = mr_fault_mutant("read_before_fence") ? read_kafka(c, err) && take_ledger(c, err)
+                                                   : take_ledger(c, err) && read_kafka(c, err);
+    ok = ok && finish_before(c, err) && check_input(c, err);
+    if (c->borrowed) { /* given back whatever came of it: other partitions go on meanwhile */
         struct mr_sink *sink = c->delivery->sink;
-        ok = sink->ops->fence(sink, false, NULL, ok ? err : NULL) && ok;
+        c->delivery->fenced = sink->ops->fence(sink, false, NULL, ok ? err : NULL);
+        ok = ok && c->delivery->fenced;
     }
     return ok && confirm(c, err);
 }
