@@ -196,6 +196,16 @@ static void bury_unread(struct mr_worker *worker, struct mr_part *part, struct m
     mr_part_set_job(part, NULL);
 }
 
+/* What came before is decided, dropped messages too: if the next one kills us, the next owner
+ * begins with it. */
+static bool settle(struct mr_worker *worker, struct mr_part *part)
+{
+    if (!mr_unit_empty(&worker->unit) && !mr_worker_commit_unit(worker))
+        return false;
+    mr_worker_advance_if_due(worker, true);
+    return part->claimed;
+}
+
 static void on_record(struct mr_worker *worker, struct mr_record *rec)
 {
     struct mr_part *part = mr_worker_find_part(worker, rec);
@@ -213,7 +223,7 @@ static void on_record(struct mr_worker *worker, struct mr_record *rec)
         mr_part_set_job(part, NULL);
     }
     mr_metric_add(worker->tally.messages, 1);
-    if (part->careful && !mr_unit_empty(&worker->unit) && !mr_worker_commit_unit(worker)) {
+    if (part->careful && !settle(worker, part)) {
         worker->source->ops->release(worker->source, rec);
         return;
     }
