@@ -60,25 +60,33 @@ static bool answered(struct sink *sink, const char *what, struct mr_error *err)
     return fate == SIM_DEAD ? sim_dead(err) : fate == SIM_GO || away(err, what);
 }
 
+static void forget(struct sink *sink, bool transactional)
+{
+    sink->n_frames = 0;
+    sink->in_txn = sink->broken = sink->doubt = false;
+    sink->transactional = transactional;
+    sink->epoch = 0;
+}
+
 static bool sink_fence(struct mr_sink *base, bool transactional, const char *owner,
                        struct mr_error *err)
 {
     struct sink *sink = sink_of(base);
+    if (!transactional) { /* nobody is asked */
+        if (sim_before(sink->worker, "fence") == SIM_DEAD)
+            return sim_dead(err);
+        forget(sink, false);
+        return true;
+    }
     if (!ask(sink, "fence", err))
         return false;
-    sim_trace(sink->worker, "fence %s%s", transactional ? "transactional " : "",
-              owner ? owner : "");
+    sim_trace(sink->worker, "fence %s", owner ? owner : "");
     if (owner) {
         sim_txn_fence(sim_txn_of(owner));
         sink->doubt |= strcmp(owner, sink->worker->name) == 0;
         return answered(sink, "fence", err);
     }
-    sink->n_frames = 0;
-    sink->in_txn = sink->broken = sink->doubt = false;
-    sink->transactional = transactional;
-    sink->epoch = 0;
-    if (!transactional)
-        return true;
+    forget(sink, true);
     int epoch = sim_txn_fence(sink->txn);
     if (!answered(sink, "fence", err))
         return false;
