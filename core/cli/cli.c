@@ -36,6 +36,7 @@ static const struct command {
     {"check", mr_cli_check, TAKES_CONFIG | TAKES_JSON | TAKES_CONNECT},
     {"init", mr_cli_init, TAKES_CONFIG | TAKES_INIT | TAKES_PRINT},
     {"audit", mr_cli_audit, TAKES_CONFIG | TAKES_JSON | TAKES_AUDIT | TAKES_WORD},
+    {"repair", mr_cli_repair, TAKES_CONFIG | TAKES_REPAIR | TAKES_PRINT | TAKES_WORD},
     {"config", mr_cli_config, TAKES_CONFIG | TAKES_JSON | TAKES_DOCS},
     {"version", mr_cli_version, TAKES_JSON},
     {"help", mr_cli_help, TAKES_WORD},

@@ -35,6 +35,7 @@ int mr_cli_run(const struct mr_cli_args *args);
 int mr_cli_check(const struct mr_cli_args *args);
 int mr_cli_init(const struct mr_cli_args *args);
 int mr_cli_audit(const struct mr_cli_args *args);
+int mr_cli_repair(const struct mr_cli_args *args);
 int mr_cli_config(const struct mr_cli_args *args);
 int mr_cli_version(const struct mr_cli_args *args);
 int mr_cli_help(const struct mr_cli_args *args);

@@ -138,6 +138,22 @@ bool mr_kafka_check(const struct mr_kafka_property *properties, size_t n_propert
     return ok;
 }
 
+bool mr_kafka_partitions(const struct mr_kafka_property *properties, size_t n_properties,
+                         const char *topic, int timeout_ms, int32_t *n, struct mr_error *err)
+{
+    struct asker asker;
+    const struct rd_kafka_metadata *metadata = NULL;
+    bool ok = asker_open(&asker, properties, n_properties, err) &&
+              fetch_metadata(&asker, timeout_ms, &metadata, err) &&
+              look_for(&asker, metadata, &topic, 1, err);
+    if (ok)
+        *n = find(metadata, topic)->partition_cnt;
+    if (metadata)
+        rd_kafka_metadata_destroy(metadata);
+    asker_close(&asker);
+    return ok;
+}
+
 static bool created(const struct asker *asker, rd_kafka_event_t *event, struct mr_error *err)
 {
     if (rd_kafka_event_error(event))

@@ -86,6 +86,11 @@ MR_MUSTCHECK bool mr_kafka_check(const struct mr_kafka_property *properties, siz
                                  const char *const *topics, size_t n_topics, int timeout_ms,
                                  struct mr_error *err);
 
+/* How many partitions the topic has; errors as above. */
+MR_MUSTCHECK bool mr_kafka_partitions(const struct mr_kafka_property *properties,
+                                      size_t n_properties, const char *topic, int timeout_ms,
+                                      int32_t *n, struct mr_error *err);
+
 /* Creates topics; one that exists already is fine and is left as it is. replication 0: the broker's
  * default. */
 MR_MUSTCHECK bool mr_kafka_create_topics(const struct mr_kafka_property *properties,

@@ -172,7 +172,7 @@ MR_MUSTCHECK bool mr_postgres_repair_open(const char *dsn, const char *group,
                                           struct mr_postgres_repair **out,
                                           struct mr_postgres_repair_state *state,
                                           struct mr_error *err);
-/* Fences too; ends a fan-out in progress, forgets the redo. */
+/* Fences too; ends a fan-out in progress if the position moves, forgets the redo. */
 MR_MUSTCHECK bool mr_postgres_repair_set(struct mr_postgres_repair *repair, int64_t unit,
                                          int64_t next_offset, struct mr_error *err);
 MR_MUSTCHECK bool mr_postgres_repair_commit(struct mr_postgres_repair *repair,

@@ -155,11 +155,15 @@ bool mr_postgres_repair_set(struct mr_postgres_repair *r, int64_t unit, int64_t 
     mr_pg_arg_int(&set, unit);
     mr_pg_arg_int(&set, next_offset);
     mr_pg_arg_int(&set, mr_clock_random63());
-    /* The owner stays: its transactional id may be needed to end what it left open in Kafka. */
+    /* A fan-out in progress is that of the message at next_offset. The owner stays: its
+     * transactional id may be needed to end what it left open in Kafka. */
     mr_buf_printf(&sql,
                   "UPDATE %s SET unit = $4::bigint, next_offset = $5::bigint, epoch = $6::bigint, "
-                  "trying = NULL, attempts = 0, job_keys = NULL, job_cursor = NULL, "
-                  "job_trigger_ms = NULL, job_bundle = NULL WHERE %s",
+                  "trying = NULL, attempts = 0, "
+                  "job_keys = CASE WHEN next_offset = $5::bigint THEN job_keys END, "
+                  "job_cursor = CASE WHEN next_offset = $5::bigint THEN job_cursor END, "
+                  "job_trigger_ms = CASE WHEN next_offset = $5::bigint THEN job_trigger_ms END, "
+                  "job_bundle = CASE WHEN next_offset = $5::bigint THEN job_bundle END WHERE %s",
                   mr_buf_cstr(&r->home.ledger), where);
     bool ok = run(r, mr_buf_cstr(&sql), &set, what, &rows, err);
     if (ok && rows != 1)

@@ -5,7 +5,7 @@ local shell = require "tests.support.shell"
 
 local bin = assert(os.getenv("MILLRACE_BIN"), "MILLRACE_BIN names the program")
 local root = shell.run("pwd"):gsub("%s+$", "")
-local COMMANDS = { "run", "check", "init", "config", "version", "help" }
+local COMMANDS = { "run", "check", "init", "audit", "repair", "config", "version", "help" }
 
 local CONFIG = [[
 return {
@@ -127,6 +127,9 @@ describe("a wrong command line is one sentence and 64:", function()
     usage_error(' help: "check" is one word too many (millrace help help)', "help", "run", "check")
     usage_error(' init: --partitions: expected a number from 1 to 100000, got "0"', "init", "--partitions", "0")
     usage_error(' init: --replication: expected a number from 1 to 1000, got "3x"', "init", "--replication=3x")
+    usage_error(' repair: --partition: expected a number from 0 to 100000, got "-1"', "repair", "--partition", "-1")
+    usage_error(" audit: there is no option --take (millrace help audit)", "audit", "--take", "kafka")
+    usage_error(' audit: "twice" is one word too many (millrace help audit)', "audit", "promo", "twice")
   end)
 end)
 

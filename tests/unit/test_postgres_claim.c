@@ -598,6 +598,13 @@ static void a_repair_moves_the_ledger(void **state)
     await("0", "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'millrace/g/a/0'");
     repair = opened(&found);
     assert_false(found.owner_connected);
+    /* A fan-out in progress goes on where its message stays the next one. */
+    assert_true(mr_postgres_repair_set(repair, 8, 50, &err));
+    assert_true(mr_postgres_repair_commit(repair, &err));
+    mr_postgres_repair_close(repair);
+    repair = opened(&found);
+    assert_int_equal(found.unit, 8);
+    assert_true(found.has_job && !found.has_redo);
     assert_true(mr_postgres_repair_set(repair, 9, 60, &err));
     assert_true(mr_postgres_repair_commit(repair, &err));
     mr_postgres_repair_close(repair);
