@@ -10,6 +10,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import threading
 import time
 
 from confluent_kafka import Producer
@@ -42,7 +43,7 @@ CLASSES = {"decode", "rejected", "too_large"}
 CONFIG = """
 local kafka = {{ ["bootstrap.servers"] = "{kafka}", ["topic.metadata.refresh.interval.ms"] = "5000",
                 ["reconnect.backoff.max.ms"] = "500" }}
-local source = {{ ["session.timeout.ms"] = "3000", ["heartbeat.interval.ms"] = "500" }}
+local source = {{ ["session.timeout.ms"] = "{session}", ["heartbeat.interval.ms"] = "300" }}
 for name, value in pairs(kafka) do source[name] = value end
 return {{
   admin = {{ listen = "off" }},
@@ -192,22 +193,24 @@ class Daemon:
 
 
 class Stage:
-    def __init__(self, name, delivery, partitions=4, unit=1000):
+    def __init__(self, name, delivery, partitions=4, unit=1000, session=3000):
         self.name, self.delivery, self.partitions = name, delivery, partitions
         self.topic_in, self.topic_out = f"{name}_in", f"{name}_out"
         self.dsn = os.environ["MILLRACE_PG"].replace("/promo?", f"/{name}?")
         direct = os.environ["MILLRACE_PG_TCP"].replace("/promo?", f"/{name}?") + "&gssencmode=disable"
         pg_port = int(direct.partition("127.0.0.1:")[2].partition("/")[0])
         port_of = lambda variable: int(os.environ[variable].rpartition(":")[2])
-        self.kafka = shared_proxy("kafka", port_of("KAFKA_PROXY"), port_of("KAFKA_BEHIND_PROXY"))
-        self.pg = shared_proxy("postgres", 0, pg_port)
-        self.psql("create database " + name + " template promo", os.environ["MILLRACE_PG"].replace("/promo?", "/postgres?"))
+        with lock:  # databases are made one at a time, since each is a copy of the same
+            self.kafka = shared_proxy("kafka", port_of("KAFKA_PROXY"), port_of("KAFKA_BEHIND_PROXY"))
+            self.pg = shared_proxy("postgres", 0, pg_port)
+            self.psql("create database " + name + " template promo",
+                      os.environ["MILLRACE_PG"].replace("/promo?", "/postgres?"))
         support("topics", f"{self.topic_in}:{partitions}", f"{self.topic_out}:2")
         self.config = str(RUN / f"{name}.lua")
         pathlib.Path(self.config).write_text(CONFIG.format(
             kafka=os.environ["KAFKA_PROXY"], pg_direct=direct,
             pg=direct.replace(f":{pg_port}/", f":{self.pg.port}/"), topic_in=self.topic_in, topic_out=self.topic_out,
-            group=name, root=ROOT, unit=unit, delivery=delivery))
+            group=name, root=ROOT, unit=unit, delivery=delivery, session=session))
         done = subprocess.run([DAEMON, "init", "-c", self.config], capture_output=True, text=True)
         if done.returncode:
             raise Failure(f"millrace init: status {done.returncode}: {done.stdout}{done.stderr}")
@@ -289,7 +292,7 @@ class Stage:
             time.sleep(0.1)  # poll
 
 
-proxies = {}
+proxies, lock = {}, threading.Lock()
 
 
 def shared_proxy(kind, listen, upstream):
