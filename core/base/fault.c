@@ -85,7 +85,7 @@ void mr_fault_point(const char *name, const char *what)
     if (!signal)
         return;
     fprintf(stderr, "FAULT %s %s/%s\n", signal == SIGKILL ? "kill" : "stop", name, what);
-    kill(getpid(), signal);
+    raise(signal); /* to this thread: it goes no step further */
 }
 
 bool mr_fault_mutant(const char *name)

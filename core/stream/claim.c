@@ -203,7 +203,7 @@ static bool redo(struct claiming *c, struct mr_error *err)
     struct mr_redo stored;
     bool found;
     char name[256];
-    if (mr_fault_mutant("no_redo"))
+    if (mr_fault_mutant("no_redo") || mr_fault_mutant("kafka_first"))
         return true;
     if (mr_fault_mutant("redo_recomputed")) {
         part->recompute_until = part->position + part->has_job;

@@ -281,6 +281,7 @@ static bool deliver_range(struct mr_delivery *delivery, struct mr_range *range, 
 {
     if (!mr_range_plan(delivery, range, err))
         return false;
+    passed(range, "built");
     if (mr_delivery_transactional(delivery))
         return deliver_exactly(delivery, range, careful, err);
     mr_range_build_dead(delivery, range);

@@ -18,6 +18,7 @@ from stage import ROOT, Daemon, Failure, Stage
 
 DELIVERED = ("unit", "chunk", "dead")
 EXACTLY_ONCE = {
+    "built": DELIVERED,
     "produced": (*DELIVERED, "redo"),
     "swapped": (*DELIVERED, "advance"),
     "copied": DELIVERED,
@@ -34,6 +35,7 @@ EXACTLY_ONCE = {
     "revoked": ("rebalance",),
 }
 AT_LEAST_ONCE = {
+    "built": DELIVERED,
     "swapped": (*DELIVERED, "advance"),
     "copied": DELIVERED,
     "produced": DELIVERED,
