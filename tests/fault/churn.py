@@ -292,11 +292,13 @@ def parse(words):
     parser.add_argument("--faults", default=",".join(ALL), help="of " + ",".join(ALL))
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--static", choices=("yes", "no"), help="static membership; else the seed decides")
     parser.add_argument("--rate", type=float, default=3000, help="outputs a second, at most")
     parser.add_argument("--pause", type=float, default=1, help="seconds between two faults, on average")
     options = parser.parse_args(words)
     options.seconds = options.seconds + 60 * options.minutes or 60
     options.faults = [kind for kind in options.faults.split(",") if kind]
+    options.static = options.static or ("yes" if options.seed % 2 else "no")
     unknown = set(options.faults) - set(ALL)
     if unknown:
         parser.error(f"unknown faults: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
@@ -306,8 +308,8 @@ def parse(words):
 def main():
     options = parse(sys.argv[1:])
     print(f"seed {options.seed}, {options.seconds:g} s, {options.delivery}, {options.processes} processes, "
-          f"{options.partitions} partitions, faults: {', '.join(options.faults)}", flush=True)
-    stage = Stage("churn", options.delivery, options.partitions)
+          f"{options.partitions} partitions, static membership: {options.static}, faults: {', '.join(options.faults)}", flush=True)
+    stage = Stage("churn", options.delivery, options.partitions, static=options.static == "yes")
     churn = Churn(stage, options)
     result, failed = "", False
     report = checker.Report()

@@ -3,7 +3,8 @@
 The table below names them all; a point that stands in core and not here is an error. Each lane has
 a stage of its own and goes through its share: a daemon starts that is to die at the point, is fed
 what leads there, dies, and is followed by the next one, which recovers and is to die elsewhere. At
-the end one without a fault finishes, and the checker compares.
+the end one without a fault finishes, and the checker compares. The same with daemons that stop there
+and go on when another one has done their work.
 """
 
 import random
@@ -127,6 +128,56 @@ class Lane:
             self.helper.stop()
 
 
+class Zombies(Lane):
+    """The same, but the daemon does not die: it stops, another one takes its partition over and decides
+    more, then the first goes on where it was. It must do no harm, and not end by itself."""
+
+    def __call__(self):
+        self.stage = Stage(self.name, self.delivery, partitions=1, session=1500)
+        self.daemon = Daemon(self.stage, self.name)
+        self.other = Daemon(self.stage, self.name + "-other")
+        self.finish()
+        for point, what in self.pairs:
+            if what == "redo":
+                self.helper = self.other
+                self.die("decided", "unit")
+            self.stop_at(point, what)
+        self.finish()
+        report = checker.check(self.stage)
+        if not report.is_exact():
+            raise Failure(f"{report}; the log is {self.daemon.path}")
+        return f"{len(self.pairs)} zombies, EXACT: " + " ".join("/".join(pair) for pair in self.pairs)
+
+    def stop_at(self, point, what):
+        self.daemon.start(fault=f"stop:{point}/{what}:1")
+        begin = time.monotonic()
+        for kind in FEED[what]:
+            self.stage.feed(kind)
+        self.stage.flush()
+        while not self.daemon.is_stopped():
+            if time.monotonic() - begin > 40 or self.daemon.status() is not None:
+                raise Failure(f"{point}/{what}: the daemon did not stop; its log ends with\n{self.daemon.tail()}")
+            time.sleep(0.02)  # poll
+        self.other.start()
+        for _ in range(2):
+            self.stage.feed("s")
+            self.stage.flush()
+            self.stage.wait_done([self.other], idle=50)
+        stopped_at = self.daemon.path.stat().st_size - self.daemon.born_at
+        self.daemon.signal(signal.SIGCONT)
+        begin = time.monotonic()
+        while "assigned" not in self.daemon.log()[stopped_at:]:
+            if time.monotonic() - begin > 40 or self.daemon.status() is not None:
+                raise Failure(f"{point}/{what}: the daemon that went on ended with {self.daemon.status()}; its log "
+                              f"ends with\n{self.daemon.tail()}")
+            time.sleep(0.02)  # poll
+        self.other.stop()
+        self.stage.feed("s")
+        self.stage.flush()
+        self.stage.wait_done([self.daemon], idle=50)
+        self.daemon.stop()
+
+
 def main():
     check_names()
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else random.SystemRandom().randrange(1 << 30)
@@ -138,6 +189,11 @@ def main():
         for i in range(n):
             name = f"points_{'eo' if delivery == 'exactly_once' else 'al'}{i + 1}"
             jobs.append((name, Lane(name, delivery, pairs[i::n])))
+    pairs = [(point, what) for point, whats in EXACTLY_ONCE.items() for what in whats
+             if what in ("unit", "redo", "claim") and point != "adopted"]
+    choice.shuffle(pairs)
+    for i in range(LANES - 1):
+        jobs.append((f"zombies_{i + 1}", Zombies(f"zombies_{i + 1}", "exactly_once", pairs[i::LANES - 1])))
     failed = lanes.run(jobs, LANES)
     lanes.end(len(jobs), failed, "lanes of crash points")
 

@@ -53,7 +53,8 @@ return {{
   }},
   pipelines = {{
     promo = {{
-      source = {{ topics = {{ "{topic_in}" }}, group = "{group}", kafka = source }},
+      source = {{ topics = {{ "{topic_in}" }}, group = "{group}", kafka = source,
+                 static_membership = {static} }},
       lookup = "subscribers",
       script = "{root}/scripts/promo.lua",
       workers = env("MILLRACE_WORKERS", 1),
@@ -193,7 +194,7 @@ class Daemon:
 
 
 class Stage:
-    def __init__(self, name, delivery, partitions=4, unit=1000, session=3000):
+    def __init__(self, name, delivery, partitions=4, unit=1000, session=3000, static=False):
         self.name, self.delivery, self.partitions = name, delivery, partitions
         self.topic_in, self.topic_out = f"{name}_in", f"{name}_out"
         self.dsn = os.environ["MILLRACE_PG"].replace("/promo?", f"/{name}?")
@@ -210,7 +211,8 @@ class Stage:
         pathlib.Path(self.config).write_text(CONFIG.format(
             kafka=os.environ["KAFKA_PROXY"], pg_direct=direct,
             pg=direct.replace(f":{pg_port}/", f":{self.pg.port}/"), topic_in=self.topic_in, topic_out=self.topic_out,
-            group=name, root=ROOT, unit=unit, delivery=delivery, session=session))
+            group=name, root=ROOT, unit=unit, delivery=delivery, session=session,
+            static=str(static).lower()))
         done = subprocess.run([DAEMON, "init", "-c", self.config], capture_output=True, text=True)
         if done.returncode:
             raise Failure(f"millrace init: status {done.returncode}: {done.stdout}{done.stderr}")
