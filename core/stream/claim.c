@@ -383,7 +383,10 @@ static bool claim(struct claiming *c, struct mr_error *err)
 static void doubt_halt(struct claiming *c, struct mr_error *err)
 {
     struct mr_store *store = c->delivery->store;
+    struct mr_source *source = c->delivery->source;
     struct mr_error lost;
+    if (err->action == MR_STOP && !store && !source->ops->member(source))
+        err->action = MR_RECOVER;
     if (err->action == MR_STOP && store && c->part->epoch &&
         !store->ops->attempt(store, &c->part->at, c->part->epoch, c->part->trying, &lost) &&
         lost.action != MR_STOP)
