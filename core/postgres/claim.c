@@ -55,15 +55,15 @@ static void claim_sql_init(struct claim_sql *sql, struct mr_pg_store *s,
                   "AND k.classid::bigint = (h.key >> 32) & 4294967295 "
                   "AND k.objid::bigint = h.key & 4294967295) FROM l",
                   ledger, where);
-    /* An answer that was lost: this claim stands there already, and has counted. Our own claim
-     * before: we are alive, so what we were at has not killed us. */
+    /* Who began with a message counts once, however often the partition is claimed until somebody
+     * begins again. Our own claim before: we are alive, so what we were at has not killed us. */
     mr_buf_printf(&sql->update,
-                  "UPDATE %s l SET epoch = $4::bigint, owner = $5, "
-                  "trying = CASE WHEN l.epoch = $6::bigint AND $6::bigint <> 0 THEN NULL "
+                  "UPDATE %s l SET epoch = $4::bigint, owner = $5, begun = false, "
+                  "trying = CASE WHEN l.begun AND l.epoch = $6::bigint THEN NULL "
                   "ELSE l.trying END, "
-                  "attempts = CASE WHEN l.trying IS NULL THEN 0 "
-                  "WHEN l.epoch = $4::bigint OR (l.epoch = $6::bigint AND $6::bigint <> 0) "
-                  "THEN l.attempts ELSE l.attempts + 1 END %s RETURNING l.trying, l.attempts",
+                  "attempts = CASE WHEN l.trying IS NULL THEN 0 WHEN NOT l.begun THEN l.attempts "
+                  "WHEN l.epoch = $6::bigint THEN 0 ELSE l.attempts + 1 END "
+                  "%s RETURNING l.trying, l.attempts",
                   ledger, where);
     /* Who holds the row is the transaction in its xmax; only a session of Millrace is ended. */
     mr_buf_printf(&sql->end_blocker,

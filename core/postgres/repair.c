@@ -159,7 +159,7 @@ bool mr_postgres_repair_set(struct mr_postgres_repair *r, int64_t unit, int64_t 
      * transactional id may be needed to end what it left open in Kafka. */
     mr_buf_printf(&sql,
                   "UPDATE %s SET unit = $4::bigint, next_offset = $5::bigint, epoch = $6::bigint, "
-                  "trying = NULL, attempts = 0, "
+                  "trying = NULL, attempts = 0, begun = false, "
                   "job_keys = CASE WHEN next_offset = $5::bigint THEN job_keys END, "
                   "job_cursor = CASE WHEN next_offset = $5::bigint THEN job_cursor END, "
                   "job_trigger_ms = CASE WHEN next_offset = $5::bigint THEN job_trigger_ms END, "

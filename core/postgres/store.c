@@ -131,7 +131,8 @@ static void prepare_ledger(struct mr_pg_store *s)
                                                     : "epoch = $4::bigint AND unit = $5::bigint";
     mr_buf_printf(&sql,
                   "UPDATE %s SET unit = $6::bigint, next_offset = $7::bigint, mode = $8, "
-                  "trying = NULL, attempts = 0, job_keys = $9::bytea, job_cursor = $10::bytea, "
+                  "trying = NULL, attempts = 0, begun = false, job_keys = $9::bytea, job_cursor = "
+                  "$10::bytea, "
                   "job_trigger_ms = $11::bigint, job_bundle = NULL WHERE %s AND %s",
                   ledger, place, compare);
     mr_pg_pipe_prepare(&s->pg, MR_PG_ADVANCE, mr_buf_cstr(&sql));
@@ -146,7 +147,7 @@ static void prepare_ledger(struct mr_pg_store *s)
     mr_pg_pipe_prepare(&s->pg, MR_PG_KEEP, mr_buf_cstr(&sql));
     mr_buf_reset(&sql);
     mr_buf_printf(&sql,
-                  "UPDATE %s SET trying = $5::bigint, "
+                  "UPDATE %s SET trying = $5::bigint, begun = $5::bigint IS NOT NULL, "
                   "attempts = CASE WHEN trying = $5::bigint THEN attempts ELSE 0 END "
                   "WHERE %s AND epoch = $4::bigint",
                   ledger, place);

@@ -80,6 +80,7 @@ static bool take_ledger(struct claiming *c, struct mr_error *err)
     /* The mode was changed: what the other one left is finished its way first. */
     if (delivery->sink && !delivery->options.exactly_once && was_exactly_once(c)) {
         c->borrowed = true;
+        delivery->fenced = false; /* until it is given back */
         return delivery->sink->ops->fence(delivery->sink, true, NULL, err);
     }
     return true;
@@ -305,9 +306,10 @@ static bool read_back(struct claiming *c, int64_t probe, const struct mr_committ
 {
     struct mr_delivery *delivery = c->delivery;
     struct mr_source *source = delivery->source;
+    struct mr_committed now;
     struct mr_mark_text mark;
-    if (!source->ops->committed(source, &c->part->at, delivery->options.claim_timeout_ms,
-                                &c->committed, err))
+    if (!source->ops->committed(source, &c->part->at, delivery->options.claim_timeout_ms, &now,
+                                err))
         return false;
     const char *id =
         delivery->store ? delivery->store->ops->ledger_id(delivery->store) : "00000000";
@@ -341,6 +343,7 @@ static bool confirm(struct claiming *c, struct mr_error *err)
                                 part->unit);
     if (!c->confirmed)
         mr_metric_add(delivery->counters.marks_again, 1);
+    struct mr_committed before = c->committed;
     c->committed.present = true;
     c->committed.offset = part->position;
     return !probe || read_back(c, number, &before, err);
@@ -387,10 +390,16 @@ static void doubt_halt(struct claiming *c, struct mr_error *err)
     struct mr_error lost;
     if (err->action == MR_STOP && !store && !source->ops->member(source))
         err->action = MR_RECOVER;
-    if (err->action == MR_STOP && store && c->part->epoch &&
-        !store->ops->attempt(store, &c->part->at, c->part->epoch, c->part->trying, &lost) &&
-        lost.action != MR_STOP)
+    if (err->action != MR_STOP || !store || !c->ledger.epoch)
+        return;
+    struct mr_advance same = {.at = c->part->at,
+                              .epoch = c->ledger.epoch,
+                              .unit = c->ledger.unit,
+                              .new_unit = c->ledger.unit,
+                              .next_offset = c->ledger.next_offset};
+    if (!store->ops->begin(store, &same, 1, &lost) && lost.action != MR_STOP)
         *err = lost;
+    store->ops->rollback(store);
 }
 
 bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struct mr_error *err)

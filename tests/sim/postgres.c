@@ -160,6 +160,7 @@ void sim_pg_flush(void)
 {
     for (int p = 0; p < SIM_PARTS; p++) {
         sim.ledger[p].trying_safe = sim.ledger[p].trying;
+        sim.ledger[p].begun_safe = sim.ledger[p].begun;
         sim.ledger[p].attempts_safe = sim.ledger[p].attempts;
     }
 }
@@ -185,6 +186,7 @@ static void apply_step(struct sim_session *session, int p)
     ledger->unit = step->unit;
     ledger->next_offset = step->next_offset;
     ledger->trying = -1;
+    ledger->begun = false;
     ledger->attempts = 0;
     job_free(&ledger->job);
     ledger->job = step->job;
@@ -222,6 +224,7 @@ void sim_pg_restart(void)
     for (int p = 0; p < SIM_PARTS; p++)
         if (sim_percent(50)) {
             sim.ledger[p].trying = sim.ledger[p].trying_safe;
+            sim.ledger[p].begun = sim.ledger[p].begun_safe;
             sim.ledger[p].attempts = sim.ledger[p].attempts_safe;
         }
     sim_counts.pg_restarts++;

@@ -161,6 +161,7 @@ struct sim_job {
 struct sim_ledger {
     bool there;
     int64_t epoch, unit, next_offset, trying, trying_safe;
+    bool begun, begun_safe;
     int attempts, attempts_safe;
     char mode[24], owner[48];
     struct sim_job job;

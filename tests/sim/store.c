@@ -115,13 +115,14 @@ static bool lock_for_claim(struct store *store, struct sim_session *session, int
 
 static void count_attempt(struct sim_ledger *ledger, int64_t epoch, int64_t epoch_before)
 {
-    bool ours = epoch_before && ledger->epoch == epoch_before;
+    (void)epoch;
+    if (ledger->begun && ledger->epoch == epoch_before)
+        ledger->trying = -1;
     if (ledger->trying < 0)
         ledger->attempts = 0;
-    else if (!ours && ledger->epoch != epoch)
+    else if (ledger->begun)
         ledger->attempts++;
-    if (ours)
-        ledger->trying = -1;
+    ledger->begun = false;
     if (ledger->attempts)
         sim_counts.attempts++;
 }
@@ -237,6 +238,7 @@ static bool store_attempt(struct mr_store *base, const struct mr_partition *at, 
         if (offset < 0 || offset != ledger->trying)
             ledger->attempts = 0;
         ledger->trying = offset;
+        ledger->begun = offset >= 0;
     }
     sim_unlock(session);
     sim_trace(store->worker, "attempt at %" PRId64 " of %d%s", offset, at->partition,

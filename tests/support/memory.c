@@ -485,10 +485,11 @@ static bool store_claim(struct mr_store *base, const struct mr_partition *at, in
         ledger->next_offset = ledger->trying = -1;
     }
     snprintf(out->mode, sizeof out->mode, "%s", ledger->mode);
-    if (ledger->trying >= 0 && ledger->epoch == epoch_before)
+    if (ledger->begun && ledger->epoch == epoch_before)
         ledger->trying = -1;
-    else if (ledger->trying >= 0)
-        out->attempts = ++ledger->attempts;
+    ledger->attempts = ledger->trying < 0 ? 0 : ledger->attempts + ledger->begun;
+    ledger->begun = false;
+    out->attempts = ledger->attempts;
     out->trying = ledger->trying;
     static int64_t epochs;
     ledger->epoch = ++epochs;
@@ -530,6 +531,7 @@ static bool store_attempt(struct mr_store *base, const struct mr_partition *at, 
     if (ledger->trying != offset)
         ledger->attempts = 0;
     ledger->trying = offset;
+    ledger->begun = offset >= 0;
     return true;
 }
 

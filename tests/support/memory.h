@@ -51,6 +51,7 @@ struct mem_ledger {
     int64_t trigger_ms;
     int64_t trying;
     int attempts;
+    bool begun;
     char *redo; /* of `unit`; NULL: none */
     size_t redo_len;
     uint32_t redo_n, redo_crc;
