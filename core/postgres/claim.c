@@ -59,10 +59,10 @@ static void claim_sql_init(struct claim_sql *sql, struct mr_pg_store *s,
      * begins again. Our own claim before: we are alive, so what we were at has not killed us. */
     mr_buf_printf(&sql->update,
                   "UPDATE %s l SET epoch = $4::bigint, owner = $5, begun = false, "
-                  "trying = CASE WHEN l.begun AND l.epoch = $6::bigint THEN NULL "
+                  "trying = CASE WHEN l.begun AND l.epoch = $6::bigint AND l.epoch <> 0 THEN NULL "
                   "ELSE l.trying END, "
                   "attempts = CASE WHEN l.trying IS NULL THEN 0 WHEN NOT l.begun THEN l.attempts "
-                  "WHEN l.epoch = $6::bigint THEN 0 ELSE l.attempts + 1 END "
+                  "WHEN l.epoch = $6::bigint AND l.epoch <> 0 THEN 0 ELSE l.attempts + 1 END "
                   "%s RETURNING l.trying, l.attempts",
                   ledger, where);
     /* Who holds the row is the transaction in its xmax; only a session of Millrace is ended. */

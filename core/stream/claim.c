@@ -306,10 +306,9 @@ static bool read_back(struct claiming *c, int64_t probe, const struct mr_committ
 {
     struct mr_delivery *delivery = c->delivery;
     struct mr_source *source = delivery->source;
-    struct mr_committed now;
     struct mr_mark_text mark;
-    if (!source->ops->committed(source, &c->part->at, delivery->options.claim_timeout_ms, &now,
-                                err))
+    if (!source->ops->committed(source, &c->part->at, delivery->options.claim_timeout_ms,
+                                &c->committed, err))
         return false;
     const char *id =
         delivery->store ? delivery->store->ops->ledger_id(delivery->store) : "00000000";
@@ -343,7 +342,6 @@ static bool confirm(struct claiming *c, struct mr_error *err)
                                 part->unit);
     if (!c->confirmed)
         mr_metric_add(delivery->counters.marks_again, 1);
-    struct mr_committed before = c->committed;
     c->committed.present = true;
     c->committed.offset = part->position;
     return !probe || read_back(c, number, &before, err);

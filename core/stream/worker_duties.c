@@ -110,6 +110,8 @@ void mr_worker_claim_due(struct mr_worker *worker)
             claimed++;
             if (part->marked_offset != part->decided && !worker->mark_at_ms)
                 worker->mark_at_ms = mr_clock_mono_ms() + MARK_AFTER_MS;
+            if (part->has_redo && !worker->tidy_at_ms)
+                worker->tidy_at_ms = mr_clock_mono_ms() + TIDY_AFTER_MS;
             mr_log(MR_INFO, "claimed %s/%" PRId32 " at offset %" PRId64 ", unit %" PRId64,
                    part->at.topic, part->at.partition, part->position, part->unit);
             continue;
