@@ -83,9 +83,11 @@ static int compare_steps(const void *a, const void *b)
                  : (x->at.partition > y->at.partition) - (x->at.partition < y->at.partition);
 }
 
+/* A redo alone waits while a message is under suspicion: writing the position acquits it. */
 static bool is_due(const struct mr_part *part)
 {
-    return part->claimed && !part->has_job && (part->position != part->decided || part->has_redo);
+    return part->claimed && !part->has_job &&
+           (part->position != part->decided || (part->has_redo && !part->attempts));
 }
 
 static bool write_positions(struct mr_delivery *delivery, size_t n_steps, struct mr_error *err)

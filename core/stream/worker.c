@@ -198,12 +198,16 @@ static void bury_unread(struct mr_worker *worker, struct mr_part *part, struct m
 
 /* What came before is decided, dropped messages too: if the next one kills us, the next owner
  * begins with it. */
-static bool settle(struct mr_worker *worker, struct mr_part *part)
+static bool settle(struct mr_worker *worker, const struct mr_part *part)
 {
+    struct mr_error err;
     if (!mr_unit_empty(&worker->unit) && !mr_worker_commit_unit(worker))
         return false;
-    mr_worker_advance_if_due(worker, true);
-    return part->claimed;
+    if (part->position == part->decided ||
+        mr_delivery_advance(&worker->delivery, worker->parts, worker->n_parts, &err))
+        return true;
+    mr_worker_recover(worker, &err);
+    return false;
 }
 
 static void on_record(struct mr_worker *worker, struct mr_record *rec)
