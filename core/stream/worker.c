@@ -196,8 +196,8 @@ static void bury_unread(struct mr_worker *worker, struct mr_part *part, struct m
     mr_part_set_job(part, NULL);
 }
 
-/* What came before is decided, dropped messages too: if the next one kills us, the next owner
- * begins with it. */
+/* What came before is decided, dropped messages too: if the next one kills us, be it of another
+ * partition, the next owner begins with it, and what came before is not blamed. */
 static bool settle(struct mr_worker *worker, const struct mr_part *part)
 {
     struct mr_error err;
@@ -240,8 +240,8 @@ static void on_record(struct mr_worker *worker, struct mr_record *rec)
         bury_unread(worker, part, rec);
     else
         take_record(worker, part, rec);
-    if (alone && !mr_unit_empty(&worker->unit))
-        mr_worker_commit_unit(worker);
+    if (alone)
+        settle(worker, part);
 }
 
 /* One look at the source. True if something came. */
