@@ -181,8 +181,7 @@ static void apply_step(struct sim_session *session, int p)
         sim_counts.chunks++;
     sim_trace(NULL, "ledger of %d: unit %" PRId64 ", next offset %" PRId64 "%s", p, step->unit,
               step->next_offset, step->job.present ? ", in a fan-out" : "");
-    if (step->unit != ledger->unit)
-        memcpy(ledger->mode, session->mode, sizeof ledger->mode);
+    memcpy(ledger->mode, session->mode, sizeof ledger->mode);
     ledger->unit = step->unit;
     ledger->next_offset = step->next_offset;
     ledger->trying = -1;

@@ -113,9 +113,9 @@ static bool lock_for_claim(struct store *store, struct sim_session *session, int
     return false;
 }
 
-static void count_attempt(struct sim_ledger *ledger, int64_t epoch, int64_t epoch_before)
+/* As core/postgres has it: who began counts once. */
+static void count_attempt(struct sim_ledger *ledger, int64_t epoch_before)
 {
-    (void)epoch;
     if (ledger->begun && ledger->epoch == epoch_before)
         ledger->trying = -1;
     if (ledger->trying < 0)
@@ -182,7 +182,7 @@ static bool store_claim(struct mr_store *base, const struct mr_partition *at, in
             snprintf(out->owner, sizeof out->owner, "%s", ledger->owner);
             out->owner_gone = !is_connected(ledger->owner);
         }
-        count_attempt(ledger, out->epoch, epoch_before);
+        count_attempt(ledger, epoch_before);
     }
     ledger->epoch = out->epoch;
     snprintf(ledger->owner, sizeof ledger->owner, "%s", name);
