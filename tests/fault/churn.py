@@ -23,6 +23,9 @@ from stage import LOGS, ROOT, Daemon, Failure, Stage
 SESSION = 3  # seconds, as in the config
 ALL = ("kill stop term points stops postgres broker terminate lock drop-commit cut-postgres half-postgres "
        "drop-endtxn delay-endtxn hold-endtxn cut-kafka half-kafka").split()
+# Only when asked for: every start chooses its delivery, and the checker asks for what at_least_once promises.
+SWITCH = "switch"
+AT_START = ("points", "stops", SWITCH)
 HEAVY = {"postgres": 0.4, "broker": 0.25, "stop": 0.4, "stops": 0.3, "half-postgres": 0.4, "half-kafka": 0.4}
 # Another process of this name still holds the lock: its server session has not noticed yet that it is dead.
 NAME_TAKEN = re.compile(r"another process|is running already|same instance", re.I)
@@ -92,7 +95,11 @@ class Churn:
             fault, seed = f"kill~{self.choice.choice((3, 10, 40))}", self.choice.randrange(1 << 30)
         elif self.faulty and "stops" in self.options.faults and chance < 0.45:
             fault, seed = "stop~5", self.choice.randrange(1 << 30)
-        daemon.start(fault=fault, seed=seed)
+        delivery = None
+        if SWITCH in self.options.faults:
+            delivery = self.choice.choice(("exactly_once", "at_least_once"))
+            self.counts[SWITCH] += 1
+        daemon.start(fault=fault, seed=seed, delivery=delivery)
         self.terminated.discard(daemon)
         self.restarts += daemon.lives > 1
 
@@ -205,7 +212,7 @@ class Churn:
     def next_fault(self):
         if not self.faulty:
             return
-        kinds = [kind for kind in self.options.faults if kind not in ("points", "stops")]
+        kinds = [kind for kind in self.options.faults if kind not in AT_START]
         if kinds:
             kind = self.choice.choices(kinds, [HEAVY.get(kind, 1) for kind in kinds])[0]
             if self.strike(kind):
@@ -289,27 +296,32 @@ def parse(words):
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--delivery", default="exactly_once", choices=("exactly_once", "at_least_once"))
-    parser.add_argument("--faults", default=",".join(ALL), help="of " + ",".join(ALL))
+    parser.add_argument("--faults", default=",".join(ALL), help=f"of {','.join(ALL)},{SWITCH} (default: all but {SWITCH})")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--static", choices=("yes", "no"), help="static membership; else the seed decides")
+    parser.add_argument("--sinks", choices=("both", "kafka", "postgres"), default="both")
     parser.add_argument("--rate", type=float, default=3000, help="outputs a second, at most")
     parser.add_argument("--pause", type=float, default=1, help="seconds between two faults, on average")
     options = parser.parse_args(words)
     options.seconds = options.seconds + 60 * options.minutes or 60
     options.faults = [kind for kind in options.faults.split(",") if kind]
     options.static = options.static or ("yes" if options.seed % 2 else "no")
-    unknown = set(options.faults) - set(ALL)
+    unknown = set(options.faults) - {*ALL, SWITCH}
     if unknown:
-        parser.error(f"unknown faults: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+        parser.error(f"unknown faults: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}, {SWITCH}")
+    if SWITCH in options.faults:
+        options.delivery = "at_least_once"
+    options.sinks = ("kafka", "postgres") if options.sinks == "both" else (options.sinks,)
     return options
 
 
 def main():
     options = parse(sys.argv[1:])
-    print(f"seed {options.seed}, {options.seconds:g} s, {options.delivery}, {options.processes} processes, "
+    print(f"seed {options.seed}, {options.seconds:g} s, {options.delivery}, sinks: {' and '.join(options.sinks)}, {options.processes} processes, "
           f"{options.partitions} partitions, static membership: {options.static}, faults: {', '.join(options.faults)}", flush=True)
-    stage = Stage("churn", options.delivery, options.partitions, static=options.static == "yes")
+    stage = Stage("churn", options.delivery, options.partitions, static=options.static == "yes",
+                  sinks=options.sinks)
     churn = Churn(stage, options)
     result, failed = "", False
     report = checker.Report()

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN = pathlib.Path(os.environ["MILLRACE_RUN"])
@@ -60,14 +60,17 @@ return {{
       workers = env("MILLRACE_WORKERS", 1),
       unit = {{ outputs = {unit} }},
       limits = {{ output = "4KB" }},
-      sinks = {{ kafka = {{ topic = "{topic_out}", kafka = kafka }},
-                postgres = {{ dsn = "{pg}", table = "subscribers_feedback" }} }},
-      delivery = "{delivery}",
-      dead_letters = {{ table = "millrace_dead" }},
+      sinks = {{ {sinks} }},
+      delivery = env("MILLRACE_DELIVERY", "{delivery}"),
+      dead_letters = {{ {dead} }},
     }},
   }},
 }}
 """
+
+
+SINKS = {"kafka": 'kafka = {{ topic = "{topic_out}", kafka = kafka }}',
+         "postgres": 'postgres = {{ dsn = "{pg}", table = "subscribers_feedback" }}'}
 
 
 class Failure(Exception):
@@ -125,16 +128,18 @@ class Daemon:
         self.process = None
         self.lives = 0
 
-    def start(self, fault=None, seed=None, mutant=None):
+    def start(self, fault=None, seed=None, mutant=None, delivery=None):
         env = dict(os.environ, MILLRACE_INSTANCE=self.name, MILLRACE_WORKERS=str(self.workers))
-        for name, value in (("MILLRACE_FAULT", fault), ("MILLRACE_FAULT_SEED", seed), ("MILLRACE_MUTANT", mutant)):
+        for name, value in (("MILLRACE_FAULT", fault), ("MILLRACE_FAULT_SEED", seed), ("MILLRACE_MUTANT", mutant),
+                            ("MILLRACE_DELIVERY", delivery)):
             env.pop(name, None)
             if value is not None:
                 env[name] = str(value)
         self.lives += 1
         self.born_at = self.path.stat().st_size
         with open(self.path, "ab") as log:
-            log.write(f"--- life {self.lives} at {time.strftime('%H:%M:%S')} fault={fault}\n".encode())
+            log.write(f"--- life {self.lives} at {time.strftime('%H:%M:%S')} fault={fault} "
+                      f"{delivery or ''}\n".encode())
             log.flush()
             self.process = subprocess.Popen([DAEMON, "run", "-c", self.stage.config], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env=env, start_new_session=True)
@@ -194,9 +199,11 @@ class Daemon:
 
 
 class Stage:
-    def __init__(self, name, delivery, partitions=4, unit=1000, session=3000, static=False):
+    def __init__(self, name, delivery, partitions=4, unit=1000, session=3000, static=False,
+                 sinks=("kafka", "postgres")):
         self.name, self.delivery, self.partitions = name, delivery, partitions
-        self.topic_in, self.topic_out = f"{name}_in", f"{name}_out"
+        self.sinks = sinks
+        self.topic_in, self.topic_out, self.topic_dead = f"{name}_in", f"{name}_out", f"{name}_dead"
         self.dsn = os.environ["MILLRACE_PG"].replace("/promo?", f"/{name}?")
         direct = os.environ["MILLRACE_PG_TCP"].replace("/promo?", f"/{name}?") + "&gssencmode=disable"
         pg_port = int(direct.partition("127.0.0.1:")[2].partition("/")[0])
@@ -206,15 +213,17 @@ class Stage:
             self.pg = shared_proxy("postgres", 0, pg_port)
             self.psql("create database " + name + " template promo",
                       os.environ["MILLRACE_PG"].replace("/promo?", "/postgres?"))
-        support("topics", f"{self.topic_in}:{partitions}", f"{self.topic_out}:2")
+        support("topics", f"{self.topic_in}:{partitions}", f"{self.topic_out}:2", f"{self.topic_dead}:2")
         self.config = str(RUN / f"{name}.lua")
+        parts = ", ".join(SINKS[sink].format(topic_out=self.topic_out, pg=direct.replace(f":{pg_port}/", f":{self.pg.port}/"))
+                          for sink in sinks)
+        dead = 'table = "millrace_dead"' if "postgres" in sinks else f'topic = "{self.topic_dead}"'
         pathlib.Path(self.config).write_text(CONFIG.format(
-            kafka=os.environ["KAFKA_PROXY"], pg_direct=direct,
-            pg=direct.replace(f":{pg_port}/", f":{self.pg.port}/"), topic_in=self.topic_in, topic_out=self.topic_out,
+            kafka=os.environ["KAFKA_PROXY"], pg_direct=direct, sinks=parts, dead=dead, topic_in=self.topic_in,
             group=name, root=ROOT, unit=unit, delivery=delivery, session=session,
             static=str(static).lower()))
         done = subprocess.run([DAEMON, "init", "-c", self.config], capture_output=True, text=True)
-        if done.returncode:
+        if done.returncode and "postgres" in sinks:
             raise Failure(f"millrace init: status {done.returncode}: {done.stdout}{done.stderr}")
         self.psql("alter table subscribers_feedback add constraint no_poison check (adv_campaign_content <> 'poison'); "
                   "truncate subscribers_restaurants; insert into subscribers_restaurants (client_id, restaurant_id) "
@@ -224,6 +233,7 @@ class Stage:
         self.serial = 0
         self.producer = Producer({"bootstrap.servers": BROKER, "enable.idempotence": True, "linger.ms": 5,
                                   "message.timeout.ms": 0, "log_level": 2})
+        self.reader = None
         self.sent, self.outputs = 0, 0
 
     def psql(self, query, dsn=None, check=True):
@@ -266,10 +276,22 @@ class Stage:
                   check=False)
 
     def done(self):
-        """How many messages are settled, and how many fan-outs are in progress; None: Postgres is away."""
+        """How many messages are settled, how many fan-outs are in progress, how many units there were; None: what
+        knows is away."""
+        if "postgres" not in self.sinks:
+            return self.done_in_kafka()
         text = self.psql("select coalesce(sum(greatest(next_offset, 0)), 0), count(job_keys), coalesce(sum(unit), 0) "
                          f"from millrace_ledger where grp = '{self.name}'", check=False)
         return tuple(int(word) for word in text.split("|")) if text else None
+
+    def done_in_kafka(self):
+        if not self.reader:
+            self.reader = Consumer({"bootstrap.servers": BROKER, "group.id": self.name, "log_level": 2})
+        try:
+            marks = self.reader.committed([TopicPartition(self.topic_in, i) for i in range(self.partitions)], timeout=5)
+        except KafkaException:
+            return None
+        return sum(max(mark.offset, 0) for mark in marks), 0, 0
 
     def is_done(self):
         done = self.done()
