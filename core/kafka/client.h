@@ -67,6 +67,10 @@ rd_kafka_resp_err_t mr_kafka_offsets_fetch(rd_kafka_t *rk, const struct mr_parti
 rd_kafka_resp_err_t
 mr_kafka_offsets_send(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *list, int timeout_ms);
 
+/* leave.c */
+/* From now on mr_kafka_left_behind is true. */
+void mr_kafka_leave_behind(void);
+
 /* contact.c */
 /* Log callback for any client: levels, and no floods. */
 void mr_kafka_log(const rd_kafka_t *rk, int level, const char *facility, const char *text);

@@ -53,8 +53,8 @@ struct mr_kafka_source_options {
 /* Makes the consumer and subscribes; reaching a broker, and saying so, is left to poll. */
 MR_MUSTCHECK bool mr_kafka_source_open(const struct mr_kafka_source_options *options,
                                        struct mr_source **out, struct mr_error *err);
-/* A consumer could not be closed: librdkafka's threads are still at work, and the process must end
- * by _exit. Any thread. */
+/* A consumer or producer could not be closed: librdkafka's threads may be at work still, and the
+ * process must end by _exit. Any thread. */
 bool mr_kafka_left_behind(void);
 
 /* --- the sink --- */

@@ -42,6 +42,11 @@ bool mr_kafka_left_behind(void)
     return atomic_load(&left_behind);
 }
 
+void mr_kafka_leave_behind(void)
+{
+    atomic_store(&left_behind, true);
+}
+
 struct ending {
     struct mr_thread thread;
     rd_kafka_t *rk;
@@ -62,7 +67,7 @@ bool mr_kafka_end_consumer(rd_kafka_t *rk)
     ending->rk = rk;
     mr_thread_start(&ending->thread, destroy, ending);
     if (!mr_thread_join(&ending->thread, mr_clock_mono_ms() + DESTROY_TIMEOUT_MS)) {
-        atomic_store(&left_behind, true);
+        mr_kafka_leave_behind();
         mr_log(MR_WARN, "librdkafka does not let go of a consumer: it is left behind");
         return false;
     }

@@ -1,7 +1,7 @@
 /*
  * sink.h - the inside of a sink: shared by sink.c (messages), sink_producer.c (the producer's life)
  * and sink_transaction.c. Private to these files. Everything runs in the worker's thread, except
- * the two counters of requests, which librdkafka's threads raise.
+ * the two counters of requests, which librdkafka's threads raise, and what sink_offsets.c says.
  */
 #ifndef MR_KAFKA_SINK_H
 #define MR_KAFKA_SINK_H
@@ -11,6 +11,12 @@
 #include <stdatomic.h>
 
 enum { MR_KAFKA_SLICE_MS = 100 }; /* how long a wait goes on before it looks at failures */
+
+/* Requests of one producer, since they were last set to 0. Lives as long as the producer does,
+ * which may be longer than the sink. */
+struct mr_kafka_sent {
+    atomic_uint n_end, n_offsets;
+};
 
 struct mr_kafka_sink {
     struct mr_sink base; /* first */
@@ -29,7 +35,8 @@ struct mr_kafka_sink {
     const char *doubt; /* why a request of rk may still be on its way: the next begin makes another;
                           NULL: none */
     size_t batch_bytes;
-    atomic_uint n_end_sent, n_offsets_sent; /* requests, since they were last set to 0 */
+    struct mr_kafka_sent *sent;        /* by rk */
+    struct mr_kafka_call *left_behind; /* sink_offsets.c: those that have not come back */
 
     /* Since the last flush or abort. A frame's opaque is its index. */
     size_t n_frames;            /* given to us */
@@ -60,6 +67,8 @@ MR_MUSTCHECK bool mr_kafka_sink_configure(struct mr_kafka_sink *sink,
 MR_MUSTCHECK bool mr_kafka_sink_open_producer(struct mr_kafka_sink *sink, struct mr_error *err);
 /* Nothing borrowed is in use after it. */
 void mr_kafka_sink_close_producer(struct mr_kafka_sink *sink);
+/* The producer now belongs to somebody else; `sent` too. Nothing may be borrowed. */
+void mr_kafka_sink_abandon_producer(struct mr_kafka_sink *sink);
 /* The topic object for frames of this index; NULL: *err. */
 rd_kafka_topic_t *mr_kafka_sink_topic(struct mr_kafka_sink *sink, uint16_t index,
                                       struct mr_error *err);
@@ -77,6 +86,17 @@ bool mr_kafka_sink_begin(struct mr_sink *sink, struct mr_error *err);
 bool mr_kafka_sink_offsets(struct mr_sink *sink, struct mr_source *source,
                            const struct mr_mark *marks, size_t n, struct mr_error *err);
 bool mr_kafka_sink_commit(struct mr_sink *sink, struct mr_error *err);
+/* sink_offsets.c */
+/* rd_kafka_send_offsets_to_transaction within a bound. NULL: done. False: it did not come back;
+ * then the sink has no producer any more. */
+MR_MUSTCHECK bool mr_kafka_sink_send_offsets(struct mr_kafka_sink *sink,
+                                             const rd_kafka_topic_partition_list_t *list,
+                                             const rd_kafka_consumer_group_metadata_t *member,
+                                             int timeout_ms, rd_kafka_error_t **error);
+
+/* Frees what calls left behind, as far as they have come back. */
+void mr_kafka_sink_reap_calls(struct mr_kafka_sink *sink);
+
 /* sink_transaction.c, for sink.c */
 /* Ends the open transaction, or the producer where that is not certain to work. */
 void mr_kafka_sink_abort_transaction(struct mr_kafka_sink *sink);

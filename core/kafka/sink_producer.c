@@ -47,11 +47,11 @@ static rd_kafka_resp_err_t on_request_sent(rd_kafka_t *rk, int socket, const cha
 {
     (void)rk, (void)socket, (void)broker, (void)broker_id;
     (void)version, (void)correlation, (void)size;
-    struct mr_kafka_sink *sink = opaque;
+    struct mr_kafka_sent *sent = opaque;
     if (api == API_END_TXN)
-        atomic_fetch_add(&sink->n_end_sent, 1);
+        atomic_fetch_add(&sent->n_end, 1);
     else if (api == API_TXN_OFFSET_COMMIT)
-        atomic_fetch_add(&sink->n_offsets_sent, 1);
+        atomic_fetch_add(&sent->n_offsets, 1);
     return RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
@@ -60,6 +60,22 @@ static rd_kafka_resp_err_t on_new(rd_kafka_t *rk, const rd_kafka_conf_t *conf, v
 {
     (void)conf, (void)why, (void)size;
     return rd_kafka_interceptor_add_on_request_sent(rk, "millrace", on_request_sent, opaque);
+}
+
+static void let_go_of_topics(struct mr_kafka_sink *sink)
+{
+    for (size_t i = 0; i < sink->n_topics; i++)
+        if (sink->topics[i])
+            rd_kafka_topic_destroy(sink->topics[i]);
+    memset(sink->topics, 0, sink->n_topics * sizeof *sink->topics);
+}
+
+void mr_kafka_sink_abandon_producer(struct mr_kafka_sink *sink)
+{
+    mr_assert(sink->n_done == sink->n_queued);
+    let_go_of_topics(sink);
+    sink->rk = NULL;
+    sink->sent = NULL;
 }
 
 void mr_kafka_sink_close_producer(struct mr_kafka_sink *sink)
@@ -72,13 +88,12 @@ void mr_kafka_sink_close_producer(struct mr_kafka_sink *sink)
         rd_kafka_purge(sink->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
         rd_kafka_flush(sink->rk, MR_KAFKA_SLICE_MS); /* takes the reports of what was purged */
     }
-    for (size_t i = 0; i < sink->n_topics; i++)
-        if (sink->topics[i])
-            rd_kafka_topic_destroy(sink->topics[i]);
-    memset(sink->topics, 0, sink->n_topics * sizeof *sink->topics);
+    let_go_of_topics(sink);
     /* Joins librdkafka's threads: nothing borrowed is in use after it. */
     rd_kafka_destroy(sink->rk);
     sink->rk = NULL;
+    free(sink->sent);
+    sink->sent = NULL;
     sink->spoilt = false; /* by a report of what was purged */
     sink->doubt = NULL;
 }
@@ -133,10 +148,15 @@ bool mr_kafka_sink_open_producer(struct mr_kafka_sink *sink, struct mr_error *er
         snprintf(batch, sizeof batch, "%zu", sink->batch_bytes);
         rd_kafka_conf_set(conf, "batch.size", batch, why, sizeof why);
     }
+    sink->sent = mr_calloc(1, sizeof *sink->sent);
     if (sink->transactional)
-        rd_kafka_conf_interceptor_add_on_new(conf, "millrace", on_new, sink);
+        rd_kafka_conf_interceptor_add_on_new(conf, "millrace", on_new, sink->sent);
     sink->contact.transactional_id = sink->transactional ? sink->transactional_id : NULL;
     sink->rk = new_producer(conf, sink->contact.transactional_id, err);
+    if (!sink->rk) {
+        free(sink->sent);
+        sink->sent = NULL;
+    }
     for (size_t i = 0; sink->rk && i < sink->n_topics; i++)
         if (!mr_kafka_sink_topic(sink, (uint16_t)i, err))
             mr_kafka_sink_close_producer(sink);

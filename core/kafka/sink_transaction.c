@@ -66,6 +66,7 @@ bool mr_kafka_sink_fence(struct mr_sink *base, bool transactional, const char *o
     mr_assert(!transactional || sink->transactional_id);
     mr_kafka_sink_close_producer(sink);
     mr_kafka_sink_start_over(sink);
+    mr_kafka_sink_reap_calls(sink);
     sink->transactional = transactional;
     if (!mr_kafka_sink_open_producer(sink, err))
         return false;
@@ -121,11 +122,11 @@ bool mr_kafka_sink_offsets(struct mr_sink *base, struct mr_source *source,
     int64_t deadline = mr_clock_mono_ms() + OFFSETS_TIMEOUT_MS;
     rd_kafka_error_t *error = NULL;
     unsigned calls = 0;
-    atomic_store(&sink->n_offsets_sent, 0);
+    bool ended = true;
+    atomic_store(&sink->sent->n_offsets, 0);
     for (;;) {
         int64_t left = deadline - mr_clock_mono_ms();
-        error =
-            rd_kafka_send_offsets_to_transaction(sink->rk, list, member, left > 1 ? (int)left : 1);
+        ended = mr_kafka_sink_send_offsets(sink, list, member, left > 1 ? (int)left : 1, &error);
         calls++;
         if (!error || !rd_kafka_error_is_retriable(error) || left <= 0)
             break;
@@ -133,9 +134,14 @@ bool mr_kafka_sink_offsets(struct mr_sink *base, struct mr_source *source,
         rd_kafka_poll(sink->rk, MR_KAFKA_SLICE_MS);
     }
     rd_kafka_topic_partition_list_destroy(list);
+    if (!ended) {
+        sink->spoilt = true;
+        return mr_kafka_contact_fail(&sink->contact, RD_KAFKA_RESP_ERR__TIMED_OUT, what, NULL, NULL,
+                                     err);
+    }
     if (error)
         return give_up(sink, error, what, NULL, err);
-    if (calls > 1 || atomic_load(&sink->n_offsets_sent) > 1)
+    if (calls > 1 || atomic_load(&sink->sent->n_offsets) > 1)
         sink->doubt = "offsets were sent more than once";
     sink->refused = false;
     return true;
@@ -146,13 +152,13 @@ static rd_kafka_error_t *end(struct mr_kafka_sink *sink,
                              rd_kafka_error_t *(*call)(rd_kafka_t *, int), int timeout_ms)
 {
     int64_t began = mr_clock_mono_ms();
-    atomic_store(&sink->n_end_sent, 0);
+    atomic_store(&sink->sent->n_end, 0);
     for (;;) {
         int64_t left = began + timeout_ms - mr_clock_mono_ms();
         rd_kafka_error_t *error = call(sink->rk, left > 1 ? (int)left : 1);
         int64_t now = mr_clock_mono_ms();
         if (!error) {
-            if (atomic_load(&sink->n_end_sent) > 1)
+            if (atomic_load(&sink->sent->n_end) > 1)
                 sink->doubt = "the end of a transaction was sent more than once";
             else if (now - began > SLOW_MS)
                 sink->doubt = "the end of a transaction took long";
@@ -186,7 +192,7 @@ bool mr_kafka_sink_commit(struct mr_sink *base, struct mr_error *err)
 
 static bool has_trouble(const struct mr_kafka_sink *sink)
 {
-    return sink->spoilt || sink->n_failed || sink->contact.down;
+    return !sink->rk || sink->spoilt || sink->n_failed || sink->contact.down;
 }
 
 void mr_kafka_sink_abort_transaction(struct mr_kafka_sink *sink)

@@ -29,7 +29,7 @@ struct mock {
     size_t n_properties;
 };
 
-MOCK bool mock_up(struct mock *mock)
+MOCK bool mock_up_with(struct mock *mock, int brokers)
 {
     char why[256];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -37,7 +37,7 @@ MOCK bool mock_up(struct mock *mock)
     *mock = (struct mock){.host = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why)};
     if (!mock->host)
         return false;
-    mock->cluster = rd_kafka_mock_cluster_new(mock->host, 1);
+    mock->cluster = rd_kafka_mock_cluster_new(mock->host, brokers);
     if (!mock->cluster)
         return false;
     mock->properties[0] = (struct mr_kafka_property){
@@ -45,6 +45,11 @@ MOCK bool mock_up(struct mock *mock)
     mock->properties[1] = (struct mr_kafka_property){"reconnect.backoff.max.ms", "200", false};
     mock->n_properties = 2;
     return true;
+}
+
+MOCK bool mock_up(struct mock *mock)
+{
+    return mock_up_with(mock, 1);
 }
 
 MOCK void mock_down(struct mock *mock)

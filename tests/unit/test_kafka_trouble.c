@@ -56,15 +56,14 @@ static const struct mr_member *member(struct mr_source *of)
     return (const struct mr_member *)proof;
 }
 
-static int set_up(void **state)
+static int set_up_with(int brokers)
 {
-    (void)state;
     static const struct mr_source_ops ops = {.member = member};
     static const char *const topics[] = {"out"};
     lines[0] = '\0';
     mr_log_init(MR_DEBUG, MR_LOG_TEXT);
     mr_log_hook(keep_line, NULL);
-    if (!mock_up(&mock))
+    if (!mock_up_with(&mock, brokers))
         return -1;
     mock_topic(&mock, "out", 1);
     source.ops = &ops;
@@ -75,6 +74,24 @@ static int set_up(void **state)
                                             .n_topics = 1,
                                             .transactional_id = "t.trouble"};
     return mr_kafka_sink_open(&options, &sink, &err) ? 0 : -1;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    return set_up_with(1);
+}
+
+/* The group's coordinator is a broker of its own. */
+static int set_up_two(void **state)
+{
+    (void)state;
+    if (set_up_with(2) != 0)
+        return -1;
+    rd_kafka_mock_coordinator_set(mock.cluster, "transaction", "t.trouble", 1);
+    rd_kafka_mock_coordinator_set(mock.cluster, "group", "group", 2);
+    rd_kafka_mock_partition_set_leader(mock.cluster, "out", 0, 1);
+    return 0;
 }
 
 static int tear_down(void **state)
@@ -314,10 +331,39 @@ static void refused_offsets_say_what_to_do(void **state)
     }
 }
 
+/* librdkafka would wait for it for ever. */
+static void a_group_without_a_coordinator_is_not_waited_for(void **state)
+{
+    (void)state;
+    fence();
+    rd_kafka_mock_broker_set_down(mock.cluster, 2);
+    must(sink->ops->begin(sink, &err));
+    must(send_numbered(sink, "m", 3, &err));
+    int64_t began = mr_clock_mono_ms();
+    assert_false(offsets());
+    assert_int_equal(err.action, MR_RETRY);
+    assert_true(mr_clock_mono_ms() - began < 13000);
+    assert_true(was_logged("it is left behind"));
+    assert_true(mr_kafka_left_behind());
+    began = mr_clock_mono_ms();
+    sink->ops->abort(sink);
+    must(sink->ops->begin(sink, &err)); /* of a new producer */
+    sink->ops->abort(sink);
+    assert_true(mr_clock_mono_ms() - began < 3000);
+    rd_kafka_mock_broker_set_up(mock.cluster, 2);
+    whole();
+    int64_t deadline = mr_clock_mono_ms() + 30000;
+    while (!was_logged("a producer that waited") && mr_clock_mono_ms() < deadline)
+        mr_clock_sleep_ms(10);
+    assert_true(was_logged("a producer that waited"));
+}
+
 #define ON_CLUSTER(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         ON_CLUSTER(without_trouble_the_producer_stays),
         ON_CLUSTER(an_end_that_was_sent_twice_costs_the_producer),
@@ -332,6 +378,8 @@ int main(void)
         ON_CLUSTER(a_fatal_error_leaves_it_to_a_claim),
         ON_CLUSTER(a_commit_that_fails_leaves_it_to_a_claim),
         ON_CLUSTER(refused_offsets_say_what_to_do),
+        cmocka_unit_test_setup_teardown(a_group_without_a_coordinator_is_not_waited_for, set_up_two,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

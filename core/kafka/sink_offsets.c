@@ -1,0 +1,96 @@
+/*
+ * sink_offsets.c - the offsets of a transaction, sent within a bound.
+ *
+ * librdkafka 2.0.2 waits for ever for the group's coordinator while its connection is not up
+ * (rd_kafka_coord_req has a deadline that nothing looks at), and cannot be interrupted: neither by
+ * its own time-out nor by rd_kafka_destroy. So each call has a thread of its own. One that does not
+ * come back keeps the producer, ends it when it does, and touches nothing of the sink: everything
+ * was acknowledged before, and nothing is borrowed. Tests: tests/unit/test_kafka_transactions.c.
+ */
+#include "kafka/sink.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread.h"
+
+#include <stdlib.h>
+
+enum {
+    GRACE_MS = 1000, /* the call has a bound of its own, where it keeps it */
+    REAP_MS = 100    /* for one that has come back to say so */
+};
+
+enum state { RUNNING, ENDED, ABANDONED };
+
+struct mr_kafka_call {
+    struct mr_thread thread;
+    struct mr_kafka_call *next; /* of those that are left behind */
+    rd_kafka_t *rk;
+    struct mr_kafka_sent *sent;
+    rd_kafka_topic_partition_list_t *list;
+    const rd_kafka_consumer_group_metadata_t *member; /* librdkafka copies it when it begins */
+    int timeout_ms;
+    rd_kafka_error_t *error;
+    atomic_int state;
+};
+
+static void run(void *arg)
+{
+    struct mr_kafka_call *call = arg;
+    call->error =
+        rd_kafka_send_offsets_to_transaction(call->rk, call->list, call->member, call->timeout_ms);
+    if (atomic_exchange(&call->state, ENDED) != ABANDONED)
+        return;
+    if (call->error)
+        rd_kafka_error_destroy(call->error);
+    rd_kafka_topic_partition_list_destroy(call->list);
+    rd_kafka_destroy(call->rk);
+    free(call->sent);
+    mr_log(MR_INFO, "a producer that waited for the group's coordinator has ended");
+}
+
+void mr_kafka_sink_reap_calls(struct mr_kafka_sink *sink)
+{
+    for (struct mr_kafka_call **at = &sink->left_behind; *at;) {
+        struct mr_kafka_call *call = *at;
+        if (mr_thread_join(&call->thread, mr_clock_mono_ms() + REAP_MS)) {
+            *at = call->next;
+            free(call);
+        } else {
+            at = &call->next;
+        }
+    }
+}
+
+bool mr_kafka_sink_send_offsets(struct mr_kafka_sink *sink,
+                                const rd_kafka_topic_partition_list_t *list,
+                                const rd_kafka_consumer_group_metadata_t *member, int timeout_ms,
+                                rd_kafka_error_t **error)
+{
+    mr_assert(sink->n_done == sink->n_queued);
+    struct mr_kafka_call *call = mr_calloc(1, sizeof *call);
+    call->rk = sink->rk;
+    call->sent = sink->sent;
+    call->list = rd_kafka_topic_partition_list_copy(list);
+    call->member = member;
+    call->timeout_ms = timeout_ms;
+    *error = NULL;
+    mr_thread_start(&call->thread, run, call);
+    int64_t deadline = mr_clock_mono_ms() + timeout_ms + GRACE_MS;
+    if (!mr_thread_join(&call->thread, deadline)) {
+        if (atomic_exchange(&call->state, ABANDONED) == RUNNING) {
+            mr_log(MR_WARN, "librdkafka does not let go of a producer while the group's "
+                            "coordinator is away: it is left behind");
+            mr_kafka_leave_behind();
+            mr_kafka_sink_abandon_producer(sink);
+            call->next = sink->left_behind;
+            sink->left_behind = call;
+            return false;
+        }
+        mr_assert(mr_thread_join(&call->thread, INT64_MAX)); /* it came back this moment */
+    }
+    *error = call->error;
+    rd_kafka_topic_partition_list_destroy(call->list);
+    free(call);
+    return true;
+}
