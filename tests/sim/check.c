@@ -220,6 +220,20 @@ void sim_check_end(void)
             sim_fail(SIM_STATE,
                      "partition %d: Kafka's mark is unit %" PRId64 ", the ledger's %" PRId64, p,
                      offset->unit, ledger->unit);
+    }
+}
+
+void sim_check_tidy(void)
+{
+    for (int p = 0; p < sim.n_parts; p++) {
+        const struct sim_ledger *ledger = &sim.ledger[p];
+        const struct sim_offset *offset = &sim.offsets[p];
+        if (sim.mix->store && ledger->n_redos)
+            sim_fail(SIM_STATE, "partition %d: a redo was left behind", p);
+        else if (sim.mix->store && offset->offset != ledger->next_offset)
+            sim_fail(SIM_STATE,
+                     "partition %d: Kafka's offset is %" PRId64 ", the ledger's %" PRId64, p,
+                     offset->offset, ledger->next_offset);
         else if (sim_offset_unstable(p))
             sim_fail(SIM_STATE, "partition %d: a transaction was left open", p);
     }

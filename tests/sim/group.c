@@ -64,8 +64,29 @@ static void prepare(void)
     wake_pollers();
 }
 
+/* A static member that is back takes its place again; nobody else hears of it. */
+static int take_place(struct sim_worker *worker)
+{
+    for (int i = 0; i < N_MEMBERS; i++) {
+        struct sim_member *member = &sim.group.members[i];
+        if (!member->id || strcmp(member->worker->name, worker->name) != 0)
+            continue;
+        sim_trace(worker, "is member %d in place of %d", sim.group.last_id + 1, member->id);
+        member->id = ++sim.group.last_id;
+        member->worker = worker;
+        member->expires_us = SIM_NEVER;
+        member->joined = true;
+        complete();
+        return sim.group.last_id;
+    }
+    return 0;
+}
+
 int sim_group_join(struct sim_worker *worker)
 {
+    int id = sim.static_members ? take_place(worker) : 0;
+    if (id)
+        return id;
     prepare();
     for (int i = 0; i < N_MEMBERS; i++) {
         struct sim_member *member = &sim.group.members[i];

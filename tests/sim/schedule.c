@@ -562,7 +562,7 @@ static void run_once_more(void)
     for (int s = 0; s < SIM_SLOTS; s++)
         sim.slots[s].start_us = s ? SIM_NEVER : sim.now_us;
     sim_event_at(sim.now_us);
-    int64_t deadline = sim.now_us + 15 * SECOND;
+    int64_t deadline = sim.now_us + 90 * SECOND; /* the dead have been forgotten by then */
     while (!sim.failed && sim.now_us < deadline && turn())
         ;
     run_until_stopped();
@@ -585,17 +585,22 @@ static void begin(const struct sim_mix *mix, uint64_t seed)
         sim_draw();
     sim.n_parts = (int)sim_between(1, SIM_PARTS);
     sim.may_kill = sim_percent(80);
+    sim.static_members = sim_percent(30);
     sim.dead_to_topic = mix->sink && (!mix->store || sim_percent(25));
     static const int rates[] = {20, 60, 150, 400}, switches[] = {300, 1500, 5000};
     sim.fault_rate = rates[sim_below(4)];
     sim.switch_rate = switches[sim_below(3)];
     sim.faults_left = (int)sim_between(1, 14);
     sim.fault_kinds = sim_percent(50) ? ~0u : (unsigned)sim_draw();
+    if (mix->lax_group && sim_percent(70)) { /* what it is about are sleepers */
+        sim.fault_kinds = 1u << ZOMBIE;
+        sim.fault_rate = 400;
+    }
     sim.faults_until_us = sim_between(2 * SECOND, 120 * SECOND);
     sim.swap_us = sim_percent(50) ? sim_between(0, 20 * SECOND) : SIM_NEVER;
     sim.lookup = sim_lookup_new(sim_below(SIM_TABLES));
     sim_input_make();
-    int n_slots = (int)sim_between(1, SIM_SLOTS);
+    int n_slots = (int)sim_between(mix->lax_group ? 2 : 1, SIM_SLOTS);
     for (int s = 0; s < SIM_SLOTS; s++)
         sim.slots[s].start_us = s >= n_slots      ? SIM_NEVER
                                 : sim_percent(70) ? sim_between(0, 500 * MS)
@@ -625,6 +630,8 @@ bool sim_run(const struct sim_mix *mix, uint64_t seed)
         run_once_more();
         if (!sim.failed)
             sim_check_end();
+        if (!sim.failed)
+            sim_check_tidy();
     }
     unwind();
     sim_counts.schedules++;

@@ -51,7 +51,8 @@ struct sim_mix {
     bool sink, store;
     int exactly, at_least; /* of ten processes, so many are of that mode */
     bool killers;          /* messages that kill whoever works on them */
-    bool lax_group;        /* a broker that does not check who sends offsets along with messages */
+    bool lax_group;        /* whoever holds the ledger's row may send offsets: nothing but the
+                              ledger's fence, and the wait for it, keeps a zombie away */
 };
 
 enum sim_kind {
@@ -234,7 +235,7 @@ struct sim {
     int64_t faults_until_us, deadline_us;
     int64_t next_event_us;
     bool may_kill; /* one session may end another */
-    bool dead_to_topic;
+    bool dead_to_topic, static_members;
     uint64_t points;
 
     int n_parts;
@@ -401,5 +402,7 @@ int sim_devices_of(char key, int client);
 void sim_check_offsets(int partition); /* at any moment */
 bool sim_settled(void);
 void sim_check_end(void);
+/* After a process that had time for all of its duties. */
+void sim_check_tidy(void);
 
 #endif

@@ -8,6 +8,8 @@
  */
 #include "sim.h"
 
+#include "base/fault.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -100,7 +102,7 @@ static bool sink_begin(struct mr_sink *base, struct mr_error *err)
     mr_assert(sink->worker->crashed || (sink->transactional && !sink->in_txn));
     if (!ask(sink, "begin messages", err))
         return false;
-    if (!sink->epoch || sink->doubt) {
+    if (!sink->epoch || (sink->doubt && !mr_fault_mutant("keep_producer"))) {
         sink->epoch = sim_txn_fence(sink->txn);
         sim_trace(sink->worker, "a new producer, epoch %d", sink->epoch);
     }
@@ -259,7 +261,8 @@ static bool sink_offsets(struct mr_sink *base, struct mr_source *source,
     struct sim_proof copy = *proof;
     mr_assert(sink->in_txn && !sink->n_frames);
     bool asked = ask(sink, "offsets", err);
-    bool lax = sim.mix->lax_group && (sink->txn->messages.n || sink->txn->letters.n);
+    const struct sim_session *session = sink->worker->session;
+    bool lax = sim.mix->lax_group && session && session->in_transaction;
     if (!asked || sink->epoch != sink->txn->epoch) {
         sink->broken = true;
         return asked ? fenced(sink, "offsets", err) : false;

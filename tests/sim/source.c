@@ -284,7 +284,7 @@ static void source_close(struct mr_source *base)
 {
     struct source *source = source_of(base);
     enum sim_fate fate = sim_before(source->worker, "leave");
-    if (fate == SIM_GO && !sim_broker_down())
+    if (fate == SIM_GO && !sim_broker_down() && !sim.static_members)
         sim_group_leave(source->member);
     else if (fate != SIM_DEAD)
         sim_group_silent(source->member);
