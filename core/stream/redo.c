@@ -11,9 +11,9 @@
 
 static const char codec[] = "lz4/1";
 
-static uint32_t crc32c(struct mr_bytes bytes)
+uint32_t mr_redo_crc32c(struct mr_bytes bytes)
 {
-    return crc32_iscsi((unsigned char *)(uintptr_t)bytes.ptr, (int)bytes.len, 0xffffffff);
+    return ~crc32_iscsi((unsigned char *)(uintptr_t)bytes.ptr, (int)bytes.len, 0xffffffff);
 }
 
 /* Up to the highest index that a frame uses. */
@@ -72,7 +72,7 @@ void mr_redo_pack(struct mr_sink *sink, const struct mr_bytes *parts, size_t n_p
     LZ4F_freeCompressionContext(lz4);
     mr_buf_fini(&head);
     *redo = (struct mr_redo){.payload = {out->ptr, out->len}, .codec = codec, .n = n_messages};
-    redo->crc32c = crc32c(redo->payload);
+    redo->crc32c = mr_redo_crc32c(redo->payload);
 }
 
 static bool damaged(const char *what, struct mr_error *err)
@@ -160,7 +160,7 @@ bool mr_redo_unpack(struct mr_sink *sink, const struct mr_redo *redo, struct mr_
                             "the stored messages of this unit (millrace_redo) have codec \"%s\", "
                             "which this version does not read: use the one that wrote it",
                             redo->codec);
-    if (redo->payload.len > MAX_UNPACKED || crc32c(redo->payload) != redo->crc32c)
+    if (redo->payload.len > MAX_UNPACKED || mr_redo_crc32c(redo->payload) != redo->crc32c)
         return damaged("crc32c differs", err);
     if (!inflate(redo->payload, out, err))
         return false;

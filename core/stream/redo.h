@@ -25,4 +25,6 @@ void mr_redo_pack(struct mr_sink *sink, const struct mr_bytes *parts, size_t n_p
 MR_MUSTCHECK bool mr_redo_unpack(struct mr_sink *sink, const struct mr_redo *redo,
                                  struct mr_buf *out, struct mr_error *err);
 
+uint32_t mr_redo_crc32c(struct mr_bytes bytes);
+
 #endif

@@ -323,7 +323,7 @@ static bool sink_commit(struct mr_sink *base, struct mr_error *err)
         return away(err, "commit of a transaction");
     }
     for (int p = 0; p < MEM_PARTS; p++)
-        if (world->transaction.has_offsets[p])
+        if (world->transaction.has_offsets[p] && !world->drops_offsets)
             world->offsets[p] = world->transaction.offsets[p];
     pthread_mutex_lock(&lock);
     log_move(&world->out, &world->unseen);
@@ -485,7 +485,7 @@ static bool store_claim(struct mr_store *base, const struct mr_partition *at, in
         ledger->next_offset = ledger->trying = -1;
     }
     snprintf(out->mode, sizeof out->mode, "%s", ledger->mode);
-    if (ledger->begun && ledger->epoch == epoch_before)
+    if (ledger->begun && epoch_before && ledger->epoch == epoch_before)
         ledger->trying = -1;
     ledger->attempts = ledger->trying < 0 ? 0 : ledger->attempts + ledger->begun;
     ledger->begun = false;
@@ -607,6 +607,7 @@ static bool store_bury(struct mr_store *base, const struct mr_dead_letter *lette
         mr_buf_printf(&text, "%s|%.*s|%s", letters[i].class_, (int)letters[i].rec.value.len,
                       letters[i].rec.value.ptr, letters[i].error);
         log_add(&store->dead, mr_strdup(mr_buf_cstr(&text)));
+        store->world->dead_jobs += letters[i].job != NULL;
         mr_buf_fini(&text);
     }
     return true;

@@ -73,6 +73,8 @@ struct mem_world {
     struct mem_log dead; /* "class|value|error" */
     struct mem_transaction transaction;
     struct mem_log unseen; /* acknowledged within it */
+    bool drops_offsets;    /* those of transactions, as librdkafka's mock cluster does */
+    size_t dead_jobs;      /* dead letters that know where their fan-out stood */
     int redone;            /* redos that were asked for */
     int transactions;
     size_t produced; /* messages that were handed to a sink, acknowledged or not */

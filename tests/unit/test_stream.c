@@ -383,6 +383,7 @@ static void a_refused_row_in_a_later_chunk_settles_the_message(void **state)
     assert_int_equal(bench.world.rows.n, 100 + 500);
     assert_int_equal(bench.world.out.n, 100 + 500);
     assert_int_equal(bench.world.dead.n, 1);
+    assert_int_equal(bench.world.dead_jobs, 1); /* a retry goes on after the 100 */
     assert_at_rest(&bench.world);
     bench_fini(&bench);
 }
@@ -903,6 +904,87 @@ static void a_halt_ends_the_worker_with_its_code(void **state)
     bench_fini(&bench);
 }
 
+static void a_message_that_kills_is_buried_unread(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 3);
+    mem_add(&bench.world, 0, "a killer");
+    mem_add(&bench.world, 0, "a other");
+    /* Five owners before were not heard of again, and a sixth. */
+    bench.world.ledger[0] =
+        (struct mem_ledger){.there = true, .trying = 0, .attempts = 5, .begun = true};
+    snprintf(bench.world.ledger[0].mode, sizeof bench.world.ledger[0].mode, "%s", bench.world.mode);
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "other|a-0002", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_int_equal(bench.world.dead.n, 1);
+    assert_int_equal(strncmp(bench.world.dead.items[0], "crash_loop|a killer|6 processes", 31), 0);
+    assert_int_equal(bench.world.rows.n, 3);
+    assert_int_equal(bench.world.ledger[0].trying, -1);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+/* One fewer: it is tried once more, alone, and turns out to be innocent. */
+static void a_message_under_suspicion_is_tried_alone(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 3);
+    for (int i = 0; i < 6; i++)
+        mem_add(&bench.world, 0, i == 2 ? "drop it" : i == 4 ? "bad one" : "a word");
+    bench.world.ledger[0] =
+        (struct mem_ledger){.there = true, .trying = 0, .attempts = 4, .begun = true};
+    snprintf(bench.world.ledger[0].mode, sizeof bench.world.ledger[0].mode, "%s", bench.world.mode);
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "word|a-0002", 4);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_int_equal(bench.world.dead.n, 1);
+    assert_int_equal(bench.world.ledger[0].unit, 5); /* each by itself */
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
+static void a_broker_that_drops_offsets_is_refused(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 3);
+    bench.world.drops_offsets = true;
+    mem_add(&bench.world, 0, "a hello");
+    bench_start(&bench);
+    if (!exactly) {
+        wait_for(&bench.world.rows, "hello|a-0002", 1);
+        assert_int_equal(bench_stop(&bench), 0);
+    } else {
+        wait_ended(&bench);
+        assert_non_null(strstr(mr_worker_status(bench.worker).problem, "at_least_once"));
+        assert_int_equal(bench_stop(&bench), MR_EXIT_CONFIG);
+        assert_int_equal(bench.world.rows.n + bench.world.out.n, 0);
+    }
+    bench_fini(&bench);
+}
+
+static void kafka_alone_goes_on_in_the_middle_of_a_fan_out(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 500);
+    bench.options.unit_outputs = 5;
+    bench.options.factory.store = NULL;
+    bench.options.delivery.dead_topic = 1;
+    mem_add(&bench.world, 0, "a big");
+    bench_start(&bench);
+    wait_for(&bench.world.out, "a-0020|big:a-0020", 1);
+    bench_stop(&bench); /* between two chunks, or at the end */
+    bench_start(&bench);
+    wait_for(&bench.world.out, "a-0499|big:a-0499", 1);
+    bench_stop(&bench);
+    assert_int_equal(bench.world.out.n, 500);
+    bench_fini(&bench);
+}
+
 static void kafka_alone_needs_no_store(void **state)
 {
     (void)state;
@@ -964,6 +1046,10 @@ int main(void)
         cmocka_unit_test(without_a_ledger_the_cure_names_none),
         cmocka_unit_test(a_new_group_starts_where_it_is_told),
         cmocka_unit_test(a_halt_ends_the_worker_with_its_code),
+        cmocka_unit_test(a_message_that_kills_is_buried_unread),
+        cmocka_unit_test(a_message_under_suspicion_is_tried_alone),
+        cmocka_unit_test(a_broker_that_drops_offsets_is_refused),
+        cmocka_unit_test(kafka_alone_goes_on_in_the_middle_of_a_fan_out),
         cmocka_unit_test(kafka_alone_needs_no_store),
         cmocka_unit_test(postgres_alone_needs_no_sink),
     };
