@@ -278,6 +278,8 @@ static bool build_conf(const struct mr_kafka_source_options *options, rd_kafka_c
     const struct mr_kafka_setting defaults[] = {
         {"client.id", options->client_id ? options->client_id : "millrace"},
         {"session.timeout.ms", "10000"},
+        /* A member learns by its next heartbeat that the group is shared out anew. */
+        {"heartbeat.interval.ms", "1000"},
         {"queued.max.messages.kbytes", queued_kb},
         {"queued.min.messages", queued_n},
         {"fetch.message.max.bytes", one},

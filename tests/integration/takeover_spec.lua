@@ -1,0 +1,130 @@
+-- A process that dies by kill -9 is followed in time: by another of its group within the session time-out (10 s) and
+-- 3 s, by itself as a static member within 3 s. What it left open in Kafka holds nobody up. Both sinks stay exact.
+local scene = require "tests.support.scene"
+local shell = require "tests.support.shell"
+
+local SESSION, GRACE, CLIENTS = 10, 3, 200
+
+local function figure(text, ...)
+  print((text):format(...))
+end
+
+describe("after a kill -9", function()
+  local s
+  before_each(function()
+    s = scene.new { partitions = 4 }
+    s:subscribers(4, CLIENTS)
+    s.promo.unit = { outputs = 1000 } -- many of them: a kill comes in the middle of one
+  end)
+  after_each(function() s:close() end)
+
+  local function start(instance)
+    return s:start { env = { MILLRACE_INSTANCE = instance }, wait = false }
+  end
+
+  -- The partitions that a process has, by the name in the ledger's owner.
+  local function partitions_of(instance)
+    local list = {}
+    for part in s:sql(("select part from millrace_ledger where owner like '%%.%s.%%' order by 1"):format(instance))
+        :gmatch("%d+") do
+      list[#list + 1] = tonumber(part)
+    end
+    return list
+  end
+
+  -- "one" and "two" at work, with two partitions each.
+  local function both()
+    local one, two = start("one"), start("two")
+    one:wait_ready()
+    two:wait_ready()
+    shell.wait(60, "both processes to have partitions", function()
+      return #partitions_of("one") == 2 and #partitions_of("two") == 2
+    end)
+    return one, two
+  end
+
+  -- Sends campaigns up to the next one of this partition; the ids stay those that `exact` expects.
+  local function campaign(partition)
+    repeat s:feed(1, 4) until s.sent % s.partitions == partition
+  end
+
+  -- Seconds from `since` until somebody decides a unit of this partition which is not the one that the dead process
+  -- may have decided with its last breath.
+  local function seconds_until_resumed(since, partition, d)
+    local ledger = ("select unit from millrace_ledger where part = %d"):format(partition)
+    local unit = tonumber(s:sql(ledger))
+    shell.wait(60, function() return ("a unit of partition %d\n%s"):format(partition, d:tail()) end, function()
+      return tonumber(s:sql(ledger)) > unit + 1
+    end)
+    return shell.monotime() - since
+  end
+
+  local function finish(...)
+    s:wait_rows(s.sent * CLIENTS, 90)
+    for _, d in ipairs { ... } do assert.equal(0, (d:stop())) end
+    local ok, report = s:exact(s.sent, CLIENTS, false)
+    assert.is_true(ok, report)
+  end
+
+  it("in the middle of work, the other process goes on in time", function()
+    local one, two = both()
+    local dead = partitions_of("one")
+    s:feed(400, 4)
+    s:wait_rows(4000)
+    one:kill()
+    local since = shell.monotime()
+    assert.is_true(s:count() < s.sent * CLIENTS, "all was done before the kill")
+    local seconds = seconds_until_resumed(since, dead[1], two)
+    figure("takeover by another process: %.1f s", seconds)
+    assert.is_true(seconds < SESSION + GRACE, ("it took %.1f s"):format(seconds))
+    finish(two)
+  end)
+
+  it("between the messages and the decision, readers are not held up by what was left open", function()
+    local one, two = both()
+    s:feed(40, 4)
+    s:wait_rows(40 * CLIENTS)
+    local dead = partitions_of("one")
+    shell.wait(20, "the topic to be at rest", function()
+      return s:out_end("read_committed") == s:out_end("read_uncommitted")
+    end)
+    local release = s:hold_rows()
+    campaign(dead[1])
+    shell.wait(4, "messages in an open transaction", function()
+      return s:out_end("read_committed") < s:out_end("read_uncommitted")
+    end)
+    one:kill()
+    local since = shell.monotime()
+    release()
+    -- The other's own partitions go on, but nobody can read it yet.
+    s:feed(8, 4)
+    s:wait_rows(41 * CLIENTS)
+    assert.is_true(s:out_end("read_committed") < s:out_end("read_uncommitted"), "nothing was left open")
+    shell.wait(60, function() return "all messages to be readable\n" .. two:tail() end, function()
+      return #s:values() == s.sent * CLIENTS
+    end)
+    local seconds = shell.monotime() - since
+    figure("readers of the output topic were held up for %.1f s", seconds)
+    assert.is_true(seconds < SESSION + GRACE, ("it took %.1f s"):format(seconds))
+    finish(two)
+  end)
+
+  it("a static member that is started again goes on at once, and nobody else's partitions move", function()
+    s.promo.source.static_membership = true
+    local one, two = both()
+    local dead = partitions_of("one")
+    s:feed(400, 4)
+    s:wait_rows(4000)
+    local from = #two:log() + 1
+    one:kill()
+    local since = shell.monotime()
+    assert.is_true(s:count() < s.sent * CLIENTS, "all was done before the kill")
+    local again = start("one")
+    local seconds = seconds_until_resumed(since, dead[1], again)
+    figure("takeover by the same static member: %.1f s", seconds)
+    assert.is_true(seconds < GRACE, ("it took %.1f s\n%s"):format(seconds, again:log()))
+    assert.is_nil(two:log():find("revoked", from, true), two:tail())
+    finish(again, two)
+    assert.same(dead, partitions_of("one"))
+  end)
+end)
