@@ -8,9 +8,11 @@
  * another worker, lose the request or the reply, let the worker sleep, or end it. Time is a number.
  * One thread; no real clock, file or socket.
  *
- *     schedule.c  workers as coroutines, time, faults     broker.c, group.c  Kafka's side
- *     source.c, sink.c, store.c  the contracts            postgres.c         Postgres's side
- *     script.c    script, lookup, input                   check.c            what must hold
+ *     schedule.c  who lives, who goes on      stage.c     coroutines, time
+ *     faults.c    what may go wrong           check.c     what must hold
+ *     broker.c, group.c  Kafka's side         source.c, sink.c           the contracts
+ *     postgres.c         Postgres's side      store.c, store_claim.c     of it
+ *     script.c    script, lookup, input
  */
 #ifndef MR_TESTS_SIM_H
 #define MR_TESTS_SIM_H
@@ -236,6 +238,7 @@ struct sim {
     int64_t next_event_us;
     bool may_kill; /* one session may end another */
     bool dead_to_topic, static_members;
+    uint32_t unit_outputs;
     uint64_t points;
 
     int n_parts;
@@ -301,7 +304,23 @@ static inline bool sim_percent(int n)
     return sim_below(100) < n;
 }
 
-/* --- schedule.c --- */
+/* --- stage.c --- */
+
+void sim_setup(void); /* once */
+/* Gives the worker a stack, on which resume runs its engine until it yields or has ended. */
+void sim_stage_enter(struct sim_worker *worker);
+void sim_stage_leave(struct sim_worker *worker);
+void sim_stage_resume(struct sim_worker *worker);
+void sim_stage_yield(struct sim_worker *worker);
+/* Something will happen in the world at that time. */
+void sim_event_at(int64_t us);
+/* Something must hold and does not: the schedule ends. The first counts. */
+void sim_fail(enum sim_wrong wrong, const char *format, ...) MR_PRINTF(2, 3);
+void sim_trace(const struct sim_worker *worker, const char *format, ...) MR_PRINTF(2, 3);
+/* A call of a dead worker: fails for good, so that it unwinds. */
+bool sim_dead(struct mr_error *err);
+
+/* --- faults.c --- */
 
 enum sim_fate { SIM_GO, SIM_LOST, SIM_DEAD };
 
@@ -311,16 +330,14 @@ enum sim_fate sim_before(struct sim_worker *worker, const char *op);
 enum sim_fate sim_after(struct sim_worker *worker, const char *op);
 /* The caller's time passes; others run. False: it is dead by then. */
 bool sim_sleep_until(struct sim_worker *worker, int64_t us);
-/* Dead from here on: nothing it does has an effect any more. */
+/* Dead from here on: nothing it does has an effect any more, and it unwinds at once. */
 void sim_crash(struct sim_worker *worker, const char *why);
-/* A call of a dead worker: fails for good, so that it unwinds. */
-bool sim_dead(struct mr_error *err);
-/* Something must hold and does not: the schedule ends. The first counts. */
-void sim_fail(enum sim_wrong wrong, const char *format, ...) MR_PRINTF(2, 3);
-void sim_trace(const struct sim_worker *worker, const char *format, ...) MR_PRINTF(2, 3);
-/* Something will happen in the world at that time. */
-void sim_event_at(int64_t us);
-void sim_setup(void); /* once */
+/* Its place is free: the next process of that name starts some time later. */
+void sim_restart_later(struct sim_worker *worker, int64_t within_us);
+void sim_faults_draw(void);
+
+/* --- schedule.c --- */
+
 /* Runs the schedule of that seed; false: something did not hold, see sim.failure. */
 bool sim_run(const struct sim_mix *mix, uint64_t seed);
 

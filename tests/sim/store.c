@@ -1,11 +1,11 @@
 /*
  * store.c - the contract of the store (include/millrace/store.h) over the simulated database.
  *
- * One of each worker; a handle on one session. Does what core/postgres does statement by statement:
- * fence, compare and swap, attempts. A lost request or reply is a lost connection, and the session
- * may live on without us.
+ * One of each worker; a handle on one session. Does what core/postgres does, statement by
+ * statement. A lost request or reply is a lost connection, and the session may live on without us.
+ * Claims and attempts: store_claim.c.
  */
-#include "sim.h"
+#include "store.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -14,28 +14,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LOCK_US = 5 * SECOND, CLAIM_TRIES = 8, NOTICES_US = 40 * SECOND };
+enum { NOTICES_US = 40 * SECOND };
 
-struct store {
-    struct mr_store base;
-    struct sim_worker *worker;
-    char *lent; /* what the last call returned */
-    int64_t unsure_epoch;
-    int unsure_partition;
-};
-
-static struct store *store_of(struct mr_store *base)
-{
-    return (struct store *)base;
-}
-
-static bool away(struct mr_error *err, const char *what)
+bool sim_store_away(struct mr_error *err, const char *what)
 {
     return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE, "%s: no connection to Postgres", what);
 }
 
 /* The connection is gone, for us; the server may notice late. */
-static void lose(struct store *store)
+static void lose(struct sim_store *store)
 {
     struct sim_session *session = store->worker->session;
     store->worker->session = NULL;
@@ -49,7 +36,7 @@ static void lose(struct store *store)
 }
 
 /* A statement reaches the server; NULL: it does not. */
-static struct sim_session *ask(struct store *store, const char *what, struct mr_error *err)
+struct sim_session *sim_store_ask(struct sim_store *store, const char *what, struct mr_error *err)
 {
     enum sim_fate fate = sim_before(store->worker, what);
     if (fate == SIM_DEAD) {
@@ -59,14 +46,14 @@ static struct sim_session *ask(struct store *store, const char *what, struct mr_
     struct sim_session *session = store->worker->session;
     if (fate == SIM_LOST || !session || !session->alive || sim_pg_down()) {
         lose(store);
-        away(err, what);
+        sim_store_away(err, what);
         return NULL;
     }
     session->active_us = sim.now_us;
     return session;
 }
 
-static bool answered(struct store *store, const char *what, struct mr_error *err)
+bool sim_store_answered(struct sim_store *store, const char *what, struct mr_error *err)
 {
     enum sim_fate fate = sim_after(store->worker, what);
     if (fate == SIM_DEAD)
@@ -76,12 +63,12 @@ static bool answered(struct store *store, const char *what, struct mr_error *err
         return true;
     }
     lose(store);
-    return away(err, what);
+    return sim_store_away(err, what);
 }
 
 static bool store_connect(struct mr_store *base, struct mr_error *err)
 {
-    struct store *store = store_of(base);
+    struct sim_store *store = sim_store_of(base);
     if (store->worker->session && store->worker->session->alive)
         return true;
     enum sim_fate fate = sim_before(store->worker, "connect");
@@ -89,165 +76,9 @@ static bool store_connect(struct mr_store *base, struct mr_error *err)
         return sim_dead(err);
     lose(store);
     if (fate == SIM_LOST || sim_pg_down())
-        return away(err, "connect");
+        return sim_store_away(err, "connect");
     store->worker->session = sim_session_new(store->worker);
-    return store->worker->session ? true : away(err, "connect");
-}
-
-/* --- claim --- */
-
-static bool lock_for_claim(struct store *store, struct sim_session *session, int partition)
-{
-    for (int tries = 0; tries < CLAIM_TRIES; tries++) {
-        if (sim_lock(session, partition, sim.now_us + LOCK_US))
-            return true;
-        if (store->worker->crashed || !session->alive)
-            return false;
-        struct sim_session *blocker = sim.ledger[partition].lock;
-        if (blocker && sim.may_kill) {
-            sim_trace(store->worker, "ends the session that holds the ledger of %d", partition);
-            sim_counts.blockers_ended++;
-            sim_session_kill(blocker);
-        }
-    }
-    return false;
-}
-
-/* As core/postgres has it: who began counts once. */
-static void count_attempt(struct sim_ledger *ledger, int64_t epoch_before)
-{
-    if (ledger->begun && ledger->epoch == epoch_before)
-        ledger->trying = -1;
-    if (ledger->trying < 0)
-        ledger->attempts = 0;
-    else if (ledger->begun)
-        ledger->attempts++;
-    ledger->begun = false;
-    if (ledger->attempts)
-        sim_counts.attempts++;
-}
-
-static bool is_connected(const char *name)
-{
-    for (size_t i = 0; i < sim.n_sessions; i++)
-        if (sim.sessions[i]->alive && strcmp(sim.sessions[i]->name, name) == 0)
-            return true;
-    return false;
-}
-
-static void lend_job(struct store *store, const struct sim_job *job, struct mr_claim *out)
-{
-    free(store->lent);
-    store->lent = NULL;
-    out->has_job = job->present;
-    if (!job->present)
-        return;
-    store->lent = mr_alloc(job->keys_len + job->cursor_len + 1);
-    memcpy(store->lent, job->keys, job->keys_len);
-    memcpy(store->lent + job->keys_len, job->cursor, job->cursor_len);
-    out->job = (struct mr_job_state){{store->lent, job->keys_len},
-                                     {store->lent + job->keys_len, job->cursor_len},
-                                     job->trigger_ms};
-}
-
-static bool store_claim(struct mr_store *base, const struct mr_partition *at, int64_t epoch_before,
-                        struct mr_claim *out, struct mr_error *err)
-{
-    struct store *store = store_of(base);
-    struct sim_ledger *ledger = &sim.ledger[at->partition];
-    struct sim_session *session = ask(store, "claim", err);
-    if (!session)
-        return false;
-    mr_assert(!session->in_transaction);
-    /* A claim whose answer was lost is tried again with its own epoch, as in core/postgres. */
-    if (!store->unsure_epoch || store->unsure_partition != at->partition)
-        store->unsure_epoch = mr_clock_random63();
-    store->unsure_partition = at->partition;
-    if (!lock_for_claim(store, session, at->partition)) {
-        if (store->worker->crashed)
-            return sim_dead(err);
-        return session->alive
-                   ? mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN, "claim: the ledger is locked")
-                   : away(err, "claim");
-    }
-    *out = (struct mr_claim){.inserted = !ledger->there, .epoch = store->unsure_epoch};
-    const char *name = store->worker->name;
-    if (!ledger->there) {
-        *ledger = (struct sim_ledger){
-            .there = true, .next_offset = -1, .trying = -1, .trying_safe = -1, .lock = session};
-        memcpy(ledger->mode, session->mode, sizeof ledger->mode);
-        sim_counts.adopts++;
-    } else {
-        if (strcmp(ledger->owner, name) != 0) {
-            snprintf(out->owner, sizeof out->owner, "%s", ledger->owner);
-            out->owner_gone = !is_connected(ledger->owner);
-        }
-        count_attempt(ledger, epoch_before);
-    }
-    ledger->epoch = out->epoch;
-    snprintf(ledger->owner, sizeof ledger->owner, "%s", name);
-    snprintf(out->mode, sizeof out->mode, "%s", ledger->mode);
-    out->unit = ledger->unit;
-    out->next_offset = ledger->next_offset;
-    out->trying = ledger->trying;
-    out->attempts = ledger->attempts;
-    lend_job(store, &ledger->job, out);
-    sim_pg_flush();
-    sim_unlock(session);
-    sim_trace(store->worker, "claim of %d: unit %" PRId64 " at %" PRId64 ", trying %" PRId64 " %d",
-              at->partition, out->unit, out->next_offset, out->trying, out->attempts);
-    if (!answered(store, "claim", err))
-        return false;
-    store->unsure_epoch = 0;
-    return true;
-}
-
-static bool store_redo(struct mr_store *base, const struct mr_partition *at, int64_t unit,
-                       struct mr_redo *out, bool *found, struct mr_error *err)
-{
-    struct store *store = store_of(base);
-    if (!ask(store, "redo", err))
-        return false;
-    const struct sim_redo *redo = sim_redo_find(&sim.ledger[at->partition], unit);
-    free(store->lent);
-    store->lent = NULL;
-    *found = redo != NULL;
-    if (redo) {
-        store->lent = mr_alloc(redo->len + 1);
-        memcpy(store->lent, redo->payload, redo->len);
-        *out = (struct mr_redo){{store->lent, redo->len}, redo->codec, redo->n, redo->crc32c};
-        sim_counts.redo_reads++;
-    }
-    sim_trace(store->worker, "redo of unit %" PRId64 " of %d: %s", unit, at->partition,
-              redo ? "there" : "none");
-    return answered(store, "redo", err);
-}
-
-static bool store_attempt(struct mr_store *base, const struct mr_partition *at, int64_t epoch,
-                          int64_t offset, struct mr_error *err)
-{
-    struct store *store = store_of(base);
-    struct sim_ledger *ledger = &sim.ledger[at->partition];
-    struct sim_session *session = ask(store, "attempt", err);
-    if (!session)
-        return false;
-    if (!sim_lock(session, at->partition, sim.now_us + LOCK_US))
-        return store->worker->crashed ? sim_dead(err) : away(err, "attempt");
-    bool ours = ledger->epoch == epoch;
-    if (ours) {
-        if (offset < 0 || offset != ledger->trying)
-            ledger->attempts = 0;
-        ledger->trying = offset;
-        ledger->begun = offset >= 0;
-    }
-    sim_unlock(session);
-    sim_trace(store->worker, "attempt at %" PRId64 " of %d%s", offset, at->partition,
-              ours ? "" : ": fenced");
-    if (!ours) {
-        sim_counts.swaps_lost++;
-        return mr_error_set(err, MR_RECOVER, MR_EXIT_TRY_AGAIN, "attempt: somebody else claimed");
-    }
-    return answered(store, "attempt", err);
+    return store->worker->session ? true : sim_store_away(err, "connect");
 }
 
 /* --- a unit --- */
@@ -281,8 +112,8 @@ static bool swap(struct sim_session *session, const struct mr_advance *advance)
 static bool store_begin(struct mr_store *base, const struct mr_advance *steps, size_t n,
                         struct mr_error *err)
 {
-    struct store *store = store_of(base);
-    struct sim_session *session = ask(store, "begin", err);
+    struct sim_store *store = sim_store_of(base);
+    struct sim_session *session = sim_store_ask(store, "begin", err);
     if (!session)
         return false;
     mr_assert(!session->in_transaction);
@@ -290,8 +121,8 @@ static bool store_begin(struct mr_store *base, const struct mr_advance *steps, s
     sim_event_at(0);
     for (size_t i = 0; i < n; i++) {
         mr_assert(!i || steps[i - 1].at.partition < steps[i].at.partition);
-        if (!sim_lock(session, steps[i].at.partition, sim.now_us + LOCK_US))
-            return store->worker->crashed ? sim_dead(err) : away(err, "begin");
+        if (!sim_lock(session, steps[i].at.partition, sim.now_us + SIM_LOCK_US))
+            return store->worker->crashed ? sim_dead(err) : sim_store_away(err, "begin");
         if (!swap(session, &steps[i])) {
             sim_counts.swaps_lost++;
             return mr_error_set(err, MR_RECOVER, MR_EXIT_TRY_AGAIN,
@@ -299,7 +130,7 @@ static bool store_begin(struct mr_store *base, const struct mr_advance *steps, s
                                 steps[i].at.partition);
         }
     }
-    return answered(store, "begin", err);
+    return sim_store_answered(store, "begin", err);
 }
 
 static struct mr_bytes field(const char **at)
@@ -328,8 +159,8 @@ static bool take_row(struct sim_session *session, const struct sim_output *row)
 static bool store_copy(struct mr_store *base, const struct mr_row_run *runs, size_t n,
                        struct mr_error *err)
 {
-    struct store *store = store_of(base);
-    struct sim_session *session = ask(store, "copy", err);
+    struct sim_store *store = sim_store_of(base);
+    struct sim_session *session = sim_store_ask(store, "copy", err);
     if (!session)
         return false;
     for (size_t i = 0; i < n; i++)
@@ -344,14 +175,14 @@ static bool store_copy(struct mr_store *base, const struct mr_row_run *runs, siz
                 return mr_error_reject(err, "rejected", "a row is refused");
             }
         }
-    return answered(store, "copy", err);
+    return sim_store_answered(store, "copy", err);
 }
 
 static bool store_bury(struct mr_store *base, const struct mr_dead_letter *letters, size_t n,
                        struct mr_error *err)
 {
-    struct store *store = store_of(base);
-    struct sim_session *session = ask(store, "bury", err);
+    struct sim_store *store = sim_store_of(base);
+    struct sim_session *session = sim_store_ask(store, "bury", err);
     if (!session)
         return false;
     for (size_t i = 0; i < n; i++) {
@@ -360,24 +191,24 @@ static bool store_bury(struct mr_store *base, const struct mr_dead_letter *lette
             memcmp(letters[i].rec.value.ptr, sim.messages[id].text, letters[i].rec.value.len) == 0);
         sim_letters_add(&session->letters, id, mr_bytes_of(letters[i].class_));
     }
-    return answered(store, "bury", err);
+    return sim_store_answered(store, "bury", err);
 }
 
 static bool store_check(struct mr_store *base, struct mr_error *err)
 {
-    struct store *store = store_of(base);
-    struct sim_session *session = ask(store, "check", err);
+    struct sim_store *store = sim_store_of(base);
+    struct sim_session *session = sim_store_ask(store, "check", err);
     if (!session)
         return false;
     if (session->fails_check) {
         sim_counts.refusals++;
         return mr_error_reject(err, "rejected", "a deferred constraint fails");
     }
-    return answered(store, "check", err);
+    return sim_store_answered(store, "check", err);
 }
 
 /* The request did not get there, or got there alone: nobody knows. */
-static enum mr_decision in_doubt(struct store *store, struct sim_session *session,
+static enum mr_decision in_doubt(struct sim_store *store, struct sim_session *session,
                                  struct mr_error *err)
 {
     sim_counts.in_doubt++;
@@ -388,13 +219,13 @@ static enum mr_decision in_doubt(struct store *store, struct sim_session *sessio
         sim_event_at(session->commit_us);
     }
     lose(store);
-    away(err, "commit");
+    sim_store_away(err, "commit");
     return MR_IN_DOUBT;
 }
 
 static enum mr_decision store_commit(struct mr_store *base, struct mr_error *err)
 {
-    struct store *store = store_of(base);
+    struct sim_store *store = sim_store_of(base);
     struct sim_session *session = store->worker->session;
     enum sim_fate fate = sim_before(store->worker, "commit");
     if (fate == SIM_DEAD) {
@@ -418,7 +249,7 @@ static enum mr_decision store_commit(struct mr_store *base, struct mr_error *err
     sim_trace(store->worker, "COMMIT");
     sim_session_commit(session);
     session->active_us = sim.now_us;
-    if (answered(store, "commit", err))
+    if (sim_store_answered(store, "commit", err))
         return MR_DECIDED;
     sim_counts.in_doubt++;
     return store->worker->crashed ? MR_ROLLED_BACK : MR_IN_DOUBT;
@@ -426,7 +257,7 @@ static enum mr_decision store_commit(struct mr_store *base, struct mr_error *err
 
 static void store_rollback(struct mr_store *base)
 {
-    struct store *store = store_of(base);
+    struct sim_store *store = sim_store_of(base);
     struct sim_session *session = store->worker->session;
     if (!session || !session->in_transaction)
         return;
@@ -439,7 +270,7 @@ static void store_rollback(struct mr_store *base)
 
 static void store_reset(struct mr_store *base)
 {
-    struct store *store = store_of(base);
+    struct sim_store *store = sim_store_of(base);
     struct sim_session *session = store->worker->session;
     if (!session)
         return;
@@ -490,7 +321,7 @@ static const struct mr_row_schema *store_schema(struct mr_store *base)
 
 static void store_close(struct mr_store *base)
 {
-    struct store *store = store_of(base);
+    struct sim_store *store = sim_store_of(base);
     store_reset(base);
     free(store->lent);
     free(store);
@@ -499,9 +330,9 @@ static void store_close(struct mr_store *base)
 struct mr_store *sim_store(struct sim_worker *worker)
 {
     static const struct mr_store_ops ops = {.connect = store_connect,
-                                            .claim = store_claim,
-                                            .redo = store_redo,
-                                            .attempt = store_attempt,
+                                            .claim = sim_store_claim,
+                                            .redo = sim_store_redo,
+                                            .attempt = sim_store_attempt,
                                             .begin = store_begin,
                                             .copy = store_copy,
                                             .bury = store_bury,
@@ -513,7 +344,7 @@ struct mr_store *sim_store(struct sim_worker *worker)
                                             .ledger_id = store_ledger_id,
                                             .schema = store_schema,
                                             .close = store_close};
-    struct store *store = mr_calloc(1, sizeof *store);
+    struct sim_store *store = mr_calloc(1, sizeof *store);
     store->base.ops = &ops;
     store->worker = worker;
     return &store->base;
