@@ -253,7 +253,7 @@ end
 function scene:hold_rows()
   local name = "hold-" .. shell.serial()
   shell.run { "tests/support/spawn", name, "env", "PGAPPNAME=" .. name, "psql", "-qX", self.dsn, "-c",
-    "begin; lock table subscribers_feedback in share row exclusive mode; select pg_sleep(60)" }
+    "begin; lock table subscribers_feedback in share row exclusive mode; select pg_sleep_for('1 min')" }
   local mine = (" from pg_stat_activity where application_name = '%s' and wait_event = 'PgSleep'"):format(name)
   shell.wait(10, "the table to be locked", function() return self:sql("select count(*)" .. mine) == "1" end)
   return function() self:sql("select pg_terminate_backend(pid)" .. mine) end
