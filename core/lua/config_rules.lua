@@ -59,6 +59,12 @@ local function dead_letters(errors, pipeline, path)
   if not node or not sinks or not next(sinks.written) then return end
   local with_postgres = sinks.written.postgres
   local written_table, topic = node.by.table, node.by.topic
+  local output = at(pipeline, "sinks", "kafka", "topic")
+  if topic and output and topic.value == output.value then
+    errors:add(topic.at.value, path .. ".dead_letters.topic",
+      "%s is the topic of the outputs already: readers of one would have to tell the other apart; name another",
+      types.quote(topic.value))
+  end
   if written_table and topic then
     errors:add(topic.at.key, path .. ".dead_letters", "expected `table` or `topic`, got both")
   elseif written_table and not with_postgres then

@@ -55,7 +55,7 @@ static void show_classes(const char *pipeline)
 {
     static const char *const classes[] = {"decode",    "utf8",           "schema",
                                           "script",    "script_timeout", "script_memory",
-                                          "too_large", "rejected"};
+                                          "too_large", "rejected",       "crash_loop"};
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         dead_metric(pipeline, classes[i]);
 }

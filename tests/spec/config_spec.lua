@@ -386,6 +386,12 @@ config.lua:4:53: error: pipelines.p.dead_letters: expected `table` or `topic`, g
     4 |     script = "s.lua", dead_letters = { table = "d", topic = "d" },
       |                                                     ^~~~~
 ]] },
+  { "dead letters among the outputs", replace(LEAST, 'postgres = { dsn = "dbname=x", table = "t" }',
+    'kafka = { topic = "o", kafka = { ["bootstrap.servers"] = "h:1" } } }, dead_letters = { topic = "o"'), [[
+config.lua:5:110: error: pipelines.p.dead_letters.topic: "o" is the topic of the outputs already: readers of one would have to tell the other apart; name another
+    5 |     sinks = { kafka = { topic = "o", kafka = { ["bootstrap.servers"] = "h:1" } } }, dead_letters = { topic = "o" },
+      |                                                                                                              ^~~
+]] },
   { "a circle", with 'dead_letters = { topic = "in" },', [[
 config.lua:4:48: error: pipelines.p.dead_letters.topic: this pipeline reads the topic "in" as well: it would feed itself
     4 |     script = "s.lua", dead_letters = { topic = "in" },
