@@ -20,10 +20,21 @@ void sim_restart_later(struct sim_worker *worker, int64_t within_us)
     sim_event_at(slot->start_us);
 }
 
+void sim_suspect(struct sim_worker *worker)
+{
+    for (int p = 0; p < sim.n_parts; p++) {
+        int64_t offset = worker->noted[p] - 1;
+        worker->noted[p] = 0;
+        if (offset >= 0 && offset >= sim.ledger[p].next_offset)
+            sim.messages[sim.input[p][offset].id].deaths++;
+    }
+}
+
 void sim_crash(struct sim_worker *worker, const char *why)
 {
     if (worker->crashed)
         return;
+    sim_suspect(worker);
     sim_trace(worker, "DIES: %s", why);
     sim_counts.crashes++;
     worker->crashed = true;

@@ -72,6 +72,7 @@ static int take_place(struct sim_worker *worker)
         if (!member->id || strcmp(member->worker->name, worker->name) != 0)
             continue;
         sim_trace(worker, "is member %d in place of %d", sim.group.last_id + 1, member->id);
+        sim_suspect(member->worker);
         member->id = ++sim.group.last_id;
         member->worker = worker;
         member->expires_us = SIM_NEVER;
@@ -146,6 +147,7 @@ void sim_group_tick(void)
             continue;
         if (member->expires_us <= sim.now_us) {
             sim_counts.expelled++;
+            sim_suspect(member->worker);
             drop(member);
         } else {
             sim_event_at(member->expires_us);

@@ -76,6 +76,7 @@ struct sim_message {
     enum sim_kind kind;
     char key;
     int victim; /* the client whose row or message is refused; -1: each */
+    int deaths; /* of processes, or of their membership, that had noted it and not decided it */
     char text[40];
 };
 
@@ -208,9 +209,9 @@ struct sim_worker {
     ucontext_t context;
     void *stack, *fake_stack;
     struct sim_session *session;
-    int member;    /* 0: none */
-    bool swapped;  /* its sink lists the topics the other way round */
-    int killed_by; /* message */
+    int member;               /* 0: none */
+    bool swapped;             /* its sink lists the topics the other way round */
+    int64_t noted[SIM_PARTS]; /* offset + 1 of its last attempt; 0: none */
     char halted[512];
 };
 
@@ -335,6 +336,8 @@ void sim_crash(struct sim_worker *worker, const char *why);
 /* Its place is free: the next process of that name starts some time later. */
 void sim_restart_later(struct sim_worker *worker, int64_t within_us);
 void sim_faults_draw(void);
+/* The messages that it was at are under suspicion. */
+void sim_suspect(struct sim_worker *worker);
 
 /* --- schedule.c --- */
 

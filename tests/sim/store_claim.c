@@ -155,6 +155,7 @@ bool sim_store_attempt(struct mr_store *base, const struct mr_partition *at, int
         if (offset < 0 || offset != ledger->trying)
             ledger->attempts = 0;
         ledger->trying = offset;
+        store->worker->noted[at->partition] = offset + 1;
         ledger->begun = offset >= 0;
     }
     sim_unlock(session);
