@@ -120,8 +120,8 @@ class Churn:
             for point in re.findall(r"FAULT kill (\S+)", daemon.log()):
                 self.counts["points"] += 1
                 self.say(f"{daemon.name} died at {point}")
-        elif status == 0 and daemon in self.terminated:
-            pass
+        elif status in (0, -signal.SIGTERM) and daemon in self.terminated:
+            pass  # the signal itself ends one that has not got as far as taking it
         elif status == NAME_TAKEN[0] and NAME_TAKEN[1] in daemon.log():
             self.counts["(name still taken)"] += 1
         else:
