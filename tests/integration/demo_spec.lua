@@ -6,6 +6,7 @@ local shell = require "tests.support.shell"
 local root = shell.run("pwd"):gsub("%s+$", "")
 
 local function check(out, err)
+  assert.truthy(err:find("delivery is at_least_once", 1, true), err)
   local clients = {}
   for line in out:gmatch("[^\n]+") do
     local message = cjson.decode(line)
@@ -26,8 +27,8 @@ local function left_behind()
     tr '\0' '\n' | grep -F "MILLRACE_RUN=$TMPDIR/" || true]], { env = env })
 end
 
-describe("tools/demo --once #demo", function()
-  it("prints the 8 messages, twice in a row, and leaves nothing behind", function()
+describe("tools/demo #demo", function()
+  it("--once prints the 8 messages, says that it runs at_least_once, twice in a row, and leaves nothing behind", function()
     for _ = 1, 2 do
       local status, out, err = shell.try({ root .. "/tools/demo", "--once" }, { dir = "/", env = env })
       assert.equal(0, status, err)
@@ -36,7 +37,7 @@ describe("tools/demo --once #demo", function()
     assert.equal("", left_behind())
   end)
 
-  it("runs twice at once from two directories", function()
+  it("--once runs twice at once from two directories", function()
     local a, b = shell.temp(), shell.temp()
     local line = ([[
       (cd / && %s/tools/demo --once >%s.out 2>%s.err; echo $? >%s.rc) &
@@ -50,9 +51,22 @@ describe("tools/demo --once #demo", function()
     assert.equal("", left_behind())
   end)
 
-  it("--kafka gives the same with a real broker", function()
+  it("--once --kafka gives the same with a real broker", function()
     local status, out, err = shell.try({ root .. "/tools/demo", "--once", "--kafka" }, { env = env })
     assert.equal(0, status, err)
     check(out, err)
+  end)
+
+  it("without --once says so too, sends campaigns, and leaves nothing behind", function()
+    local path = shell.temp()
+    local status, out, err = shell.try(([[
+      %s/tools/demo >%s.out 2>%s.err & pid=$!
+      for i in $(seq 600); do grep -q '^campaigns ' %s.out && break; sleep 0.1; done # poll
+      kill -TERM $pid; wait $pid; echo $? >%s.rc]]):format(root, path, path, path, path), { dir = "/", env = env })
+    assert.equal(0, status, out .. err)
+    out = shell.read(path .. ".out")
+    assert.truthy(out:find("delivery is at_least_once", 1, true), out .. shell.read(path .. ".err"))
+    assert.truthy(out:find("\ncampaigns %d+ +messages [1-9]"), out .. shell.read(path .. ".err"))
+    assert.equal("", left_behind())
   end)
 end)
