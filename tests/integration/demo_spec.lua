@@ -28,7 +28,7 @@ local function left_behind()
 end
 
 describe("tools/demo #demo", function()
-  it("--once prints the 8 messages, says that it runs at_least_once, twice in a row, and leaves nothing behind", function()
+  it("--once prints the 8 messages, says that it runs at_least_once, twice, and leaves nothing behind", function()
     for _ = 1, 2 do
       local status, out, err = shell.try({ root .. "/tools/demo", "--once" }, { dir = "/", env = env })
       assert.equal(0, status, err)
