@@ -20,7 +20,8 @@ enum {
     FLUSH_TIMEOUT_MS = 25000,
     CLAIM_TIMEOUT_MS = 1000,
     LOOK_TIMEOUT_MS = 5000,
-    DECIDE_WITHIN_MS = 5000
+    DECIDE_WITHIN_MS = 5000,
+    ORPHAN_TIMEOUT_MS = 20000
 };
 
 struct lookup_wire {
@@ -96,6 +97,9 @@ static bool open_sink(void *arg, int index, struct mr_sink **out, struct mr_erro
         .n_topics = wire->sink_topics.n,
         .client_id = client_id,
         .transactional_id = client_id,
+        /* Without a ledger nobody knows whose transaction a dead process left open. */
+        .transaction_timeout_ms =
+            mr_node_at(wire->node, "sinks.postgres.dsn") ? 0 : ORPHAN_TIMEOUT_MS,
     };
     return mr_kafka_sink_open(&options, out, err);
 }

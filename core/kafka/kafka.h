@@ -68,6 +68,7 @@ struct mr_kafka_sink_options {
     size_t queue_bytes; /* bound of what waits in the producer, beyond which produce waits; 0: 64
                            MiB */
     const char *transactional_id; /* for fence(transactional); NULL: there is none */
+    int transaction_timeout_ms;   /* after which the broker ends an open one; 0: 60 s */
 };
 
 /* Makes a plain producer; a broker is reached by the first produce, or by fence. */

@@ -16,6 +16,7 @@
 
 enum {
     MIN_BATCH_BYTES = 1024,
+    TRANSACTION_TIMEOUT_MS = 60000,
     AFTERMATH_MS = 2000 /* after a failure: for the reports of the others */
 };
 
@@ -331,6 +332,8 @@ bool mr_kafka_sink_open(const struct mr_kafka_sink_options *options, struct mr_s
     sink->base.ops = &sink_ops;
     if (options->transactional_id)
         sink->transactional_id = mr_strdup(options->transactional_id);
+    sink->transaction_timeout_ms =
+        options->transaction_timeout_ms ? options->transaction_timeout_ms : TRANSACTION_TIMEOUT_MS;
     for (size_t i = 0; i < options->n_topics; i++)
         mr_assert(sink_topic(&sink->base, options->topics[i]) == i);
     /* What librdkafka only finds out when it makes a producer belongs here, before anything is

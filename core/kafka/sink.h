@@ -22,6 +22,7 @@ struct mr_kafka_sink {
     struct mr_sink base; /* first */
     rd_kafka_conf_t *conf;
     char *transactional_id; /* NULL: plain for ever */
+    int transaction_timeout_ms;
     char **names;
     size_t n_topics;
     struct mr_kafka_contact contact;

@@ -99,11 +99,13 @@ void mr_kafka_sink_close_producer(struct mr_kafka_sink *sink)
 }
 
 /* Takes `conf`. */
-static rd_kafka_t *new_producer(rd_kafka_conf_t *conf, const char *transactional_id,
-                                struct mr_error *err)
+static rd_kafka_t *new_producer(const struct mr_kafka_sink *sink, rd_kafka_conf_t *conf,
+                                const char *transactional_id, struct mr_error *err)
 {
-    static const struct mr_kafka_setting settings[] = {
-        {"transaction.timeout.ms", "60000"},
+    char timeout[16];
+    snprintf(timeout, sizeof timeout, "%d", sink->transaction_timeout_ms);
+    const struct mr_kafka_setting settings[] = {
+        {"transaction.timeout.ms", timeout},
         /* A request to the coordinator that nobody answers is given up, and sent again, within the
          * bound of a commit. */
         {"socket.timeout.ms", "10000"},
@@ -152,7 +154,7 @@ bool mr_kafka_sink_open_producer(struct mr_kafka_sink *sink, struct mr_error *er
     if (sink->transactional)
         rd_kafka_conf_interceptor_add_on_new(conf, "millrace", on_new, sink->sent);
     sink->contact.transactional_id = sink->transactional ? sink->transactional_id : NULL;
-    sink->rk = new_producer(conf, sink->contact.transactional_id, err);
+    sink->rk = new_producer(sink, conf, sink->contact.transactional_id, err);
     if (!sink->rk) {
         free(sink->sent);
         sink->sent = NULL;
@@ -224,7 +226,7 @@ bool mr_kafka_sink_end_other(struct mr_kafka_sink *sink, const char *owner, stru
     contact.connected = sink->contact.connected;
     rd_kafka_conf_set_opaque(conf, &contact);
     rd_kafka_conf_set_error_cb(conf, on_other_error);
-    rd_kafka_t *rk = new_producer(conf, owner, err);
+    rd_kafka_t *rk = new_producer(sink, conf, owner, err);
     if (!rk)
         return false;
     bool ok = mr_kafka_sink_init(rk, &contact, err);
