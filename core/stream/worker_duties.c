@@ -112,8 +112,9 @@ void mr_worker_claim_due(struct mr_worker *worker)
                 worker->mark_at_ms = mr_clock_mono_ms() + MARK_AFTER_MS;
             if (part->has_redo && !worker->tidy_at_ms)
                 worker->tidy_at_ms = mr_clock_mono_ms() + TIDY_AFTER_MS;
-            mr_log(MR_INFO, "claimed %s/%" PRId32 " at offset %" PRId64 ", unit %" PRId64,
-                   part->at.topic, part->at.partition, part->position, part->unit);
+            mr_log(MR_INFO, "claimed %s/%" PRId32 " at offset %" PRId64 ", unit %" PRId64 "%s",
+                   part->at.topic, part->at.partition, part->position, part->unit,
+                   part->has_job ? ", in the middle of a fan-out" : "");
             continue;
         }
         failed++;
