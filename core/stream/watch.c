@@ -19,20 +19,20 @@ enum { LOOK_MS = 250 };
 
 /* Warn beyond what its own time-outs allow in ordinary trouble; give up beyond all of them. */
 static const struct phase {
-    const char *name;
+    const char *name, *label;
     struct mr_budget budget;
 } phases[MR_PHASES] = {
-    [MR_PHASE_OPEN] = {"opening its services", {60000, 0}},
-    [MR_PHASE_POLL] = {"polling the group", {10000, 60000}},
-    [MR_PHASE_BUILD] = {"building a unit (Lua, join)", {20000, 300000}},
-    [MR_PHASE_PRODUCE] = {"producing", {30000, 120000}},
-    [MR_PHASE_STORE] = {"writing to Postgres", {30000, 180000}},
-    [MR_PHASE_FLUSH] = {"waiting for Kafka's acknowledgements", {30000, 120000}},
-    [MR_PHASE_OFFSETS] = {"sending offsets to Kafka's transaction", {20000, 120000}},
-    [MR_PHASE_DECIDE] = {"waiting for Postgres to COMMIT", {20000, 180000}},
-    [MR_PHASE_COMMIT] = {"committing Kafka's transaction", {20000, 120000}},
-    [MR_PHASE_CLAIM] = {"claiming a partition", {60000, 300000}},
-    [MR_PHASE_ENDED] = {"ending", {60000, 0}},
+    [MR_PHASE_OPEN] = {"opening its services", "open", {60000, 0}},
+    [MR_PHASE_POLL] = {"polling the group", "poll", {10000, 60000}},
+    [MR_PHASE_BUILD] = {"building a unit (Lua, join)", "build", {20000, 300000}},
+    [MR_PHASE_PRODUCE] = {"producing", "produce", {30000, 120000}},
+    [MR_PHASE_STORE] = {"writing to Postgres", "store", {30000, 180000}},
+    [MR_PHASE_FLUSH] = {"waiting for Kafka's acknowledgements", "flush", {30000, 120000}},
+    [MR_PHASE_OFFSETS] = {"sending offsets to Kafka's transaction", "offsets", {20000, 120000}},
+    [MR_PHASE_DECIDE] = {"waiting for Postgres to COMMIT", "decide", {20000, 180000}},
+    [MR_PHASE_COMMIT] = {"committing Kafka's transaction", "commit", {20000, 120000}},
+    [MR_PHASE_CLAIM] = {"claiming a partition", "claim", {60000, 300000}},
+    [MR_PHASE_ENDED] = {"ending", "end", {60000, 0}},
 };
 
 const char *mr_phase_name(enum mr_phase phase)
@@ -46,12 +46,29 @@ void mr_phase_budgets(struct mr_budget out[MR_PHASES])
         out[i] = phases[i].budget;
 }
 
+void mr_watch_init(struct mr_watch *watch, const char *pipeline)
+{
+    for (int i = 0; i < MR_PHASES; i++) {
+        struct mr_buf labels = {0};
+        mr_metrics_label(&labels, "pipeline", pipeline);
+        mr_metrics_label(&labels, "phase", phases[i].label);
+        watch->seconds[i] = mr_metrics_get(MR_COUNTER, "millrace_phase_seconds_total",
+                                           "Where the workers' time went.", mr_buf_cstr(&labels));
+        mr_buf_fini(&labels);
+    }
+}
+
 void mr_watch_enter(struct mr_watch *watch, enum mr_phase phase)
 {
     if (!watch)
         return;
+    int64_t now_us = mr_clock_mono_us();
+    int before = atomic_load_explicit(&watch->phase, memory_order_relaxed);
+    if (watch->since_us && watch->seconds[before])
+        mr_metric_add(watch->seconds[before], (double)(now_us - watch->since_us) / 1e6);
+    watch->since_us = now_us;
     /* The time first: a reader between the two sees the old phase, fresh. */
-    atomic_store_explicit(&watch->since_ms, mr_clock_mono_ms(), memory_order_relaxed);
+    atomic_store_explicit(&watch->since_ms, now_us / 1000, memory_order_relaxed);
     atomic_store_explicit(&watch->phase, (int)phase, memory_order_release);
 }
 

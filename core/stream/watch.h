@@ -8,6 +8,7 @@
 #ifndef MR_STREAM_WATCH_H
 #define MR_STREAM_WATCH_H
 
+#include "base/metrics.h"
 #include "base/thread.h"
 
 #include <stdatomic.h>
@@ -36,7 +37,13 @@ struct mr_budget {
 struct mr_watch {
     atomic_int phase;
     atomic_llong since_ms; /* monotonic */
+    /* The worker's own: where its time goes. */
+    int64_t since_us;
+    struct mr_metric *seconds[MR_PHASES]; /* NULLs: not counted */
 };
+
+/* Counts the time of each phase for `pipeline`. */
+void mr_watch_init(struct mr_watch *watch, const char *pipeline);
 
 const char *mr_phase_name(enum mr_phase phase);
 void mr_phase_budgets(struct mr_budget out[MR_PHASES]); /* the ordinary ones */

@@ -335,6 +335,7 @@ struct mr_worker *mr_worker_new(const struct mr_worker_options *options, atomic_
         .unit_bytes = options->unit_bytes,
         .max_message_bytes = options->max_message_bytes,
     };
+    mr_watch_init(&worker->watch, options->pipeline);
     worker->delivery.watch = &worker->watch;
     mr_tally_init(&worker->tally, options->pipeline);
     return worker;
