@@ -14,8 +14,8 @@
  *   forget               what was ordered and has not struck yet is called off
  *
  * One process, one thread, one poll loop. Owns its sockets. It knows just enough of the two
- * protocols to find the edges of messages, and no TLS. Tests: every fault that tests/fault/run
- * counts is one that this program says has struck.
+ * protocols to find the edges of messages, and no TLS. It has no tests of
+ * its own; tests/fault/run counts drops and delays by what it says has struck.
  */
 #include <arpa/inet.h>
 #include <errno.h>
