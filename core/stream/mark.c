@@ -56,8 +56,11 @@ static bool read_number(const char *text, char letter, int64_t *value)
     const char *at = field(text, letter, &len);
     if (!at || !len)
         return false;
-    *value = strtoll(at, &end, 10);
-    return end == at + len && *value >= 0;
+    int64_t number = strtoll(at, &end, 10);
+    if (end != at + len || number < 0)
+        return false;
+    *value = number;
+    return true;
 }
 
 static size_t take_hex(const char *hex, size_t len, struct mr_buf *out)
