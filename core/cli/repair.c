@@ -86,8 +86,11 @@ static bool decide(const struct repair *repair, struct place *place, struct mr_e
                refuse("the ledger has no position; take kafka or earliest", err);
     case TAKE_KAFKA:
         place->next_offset = place->committed.offset;
+        /* Not ours: a number of its own, so that to die between Kafka and the ledger is seen. */
         if (ours)
             place->unit = place->mark.unit;
+        else if (repair->dsn)
+            place->unit = place->ledger.unit + 1;
         return place->committed.present ||
                refuse("the group has no committed offset in Kafka; take ledger or earliest", err);
     case TAKE_EARLIEST:

@@ -28,7 +28,7 @@ struct mr_kafka_call {
     rd_kafka_t *rk;
     struct mr_kafka_sent *sent;
     rd_kafka_topic_partition_list_t *list;
-    const rd_kafka_consumer_group_metadata_t *member; /* librdkafka copies it when it begins */
+    rd_kafka_consumer_group_metadata_t *member; /* a copy: the consumer may forget its own */
     int timeout_ms;
     rd_kafka_error_t *error;
     atomic_int state;
@@ -44,9 +44,22 @@ static void run(void *arg)
     if (call->error)
         rd_kafka_error_destroy(call->error);
     rd_kafka_topic_partition_list_destroy(call->list);
+    rd_kafka_consumer_group_metadata_destroy(call->member);
     rd_kafka_destroy(call->rk);
     free(call->sent);
     mr_log(MR_INFO, "a producer that waited for the group's coordinator has ended");
+}
+
+static rd_kafka_consumer_group_metadata_t *
+copy_member(const rd_kafka_consumer_group_metadata_t *member)
+{
+    rd_kafka_consumer_group_metadata_t *copy = NULL;
+    void *bytes = NULL;
+    size_t size = 0;
+    mr_assert(!rd_kafka_consumer_group_metadata_write(member, &bytes, &size) &&
+              !rd_kafka_consumer_group_metadata_read(&copy, bytes, size));
+    rd_kafka_mem_free(NULL, bytes);
+    return copy;
 }
 
 void mr_kafka_sink_reap_calls(struct mr_kafka_sink *sink)
@@ -72,7 +85,7 @@ bool mr_kafka_sink_send_offsets(struct mr_kafka_sink *sink,
     call->rk = sink->rk;
     call->sent = sink->sent;
     call->list = rd_kafka_topic_partition_list_copy(list);
-    call->member = member;
+    call->member = copy_member(member);
     call->timeout_ms = timeout_ms;
     *error = NULL;
     mr_thread_start(&call->thread, run, call);
@@ -91,6 +104,7 @@ bool mr_kafka_sink_send_offsets(struct mr_kafka_sink *sink,
     }
     *error = call->error;
     rd_kafka_topic_partition_list_destroy(call->list);
+    rd_kafka_consumer_group_metadata_destroy(call->member);
     free(call);
     return true;
 }

@@ -140,6 +140,19 @@ local function one_group_each(errors, pipelines)
   end
 end
 
+-- Together they name a worker, in Kafka and Postgres: a name that were cut would be another worker's.
+local NAME_BYTES = 220
+
+local function short_names(errors, root, pipeline, path)
+  local group, instance = at(pipeline, "source", "group"), at(root, "instance")
+  if not group or type(group.value) ~= "string" then return end
+  local bytes = #pipeline.name + #group.value + (instance and #tostring(instance.value) or 64)
+  if bytes > NAME_BYTES then
+    errors:add(group.at.value, path .. ".source.group",
+      "names of pipeline, group and instance have %d bytes together, at most %d are allowed", bytes, NAME_BYTES)
+  end
+end
+
 function rules.apply(root, errors)
   one_group_each(errors, root.by.pipelines)
   for _, pipeline in ipairs(root.by.pipelines and root.by.pipelines.children or {}) do
@@ -148,6 +161,7 @@ function rules.apply(root, errors)
     no_circle(errors, pipeline, path, at(pipeline, "sinks", "kafka", "topic"), sink, ".sinks.kafka.topic")
     no_circle(errors, pipeline, path, at(pipeline, "dead_letters", "topic"), sink or source, ".dead_letters.topic")
     has_sink(errors, pipeline, path)
+    short_names(errors, root, pipeline, path)
     lookup_exists(errors, pipeline, path, root.by.lookups)
     dead_letters(errors, pipeline, path)
     audit(errors, pipeline, path)

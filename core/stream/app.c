@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { SCRIPT_CALLS = 4 }; /* into a script for one message */
+
 struct lookup_slot {
     struct mr_refresh_options options;
     char *name;
@@ -72,6 +74,13 @@ static void watch_workers(struct mr_app *app)
     const char **list = mr_calloc(app->n_workers, sizeof *list);
     struct mr_budget budgets[MR_PHASES];
     mr_phase_budgets(budgets);
+    for (size_t i = 0; i < app->n_workers; i++) {
+        int64_t calls_ms = app->workers[i].options.script_limit_ms * SCRIPT_CALLS;
+        struct mr_budget *build = &budgets[MR_PHASE_BUILD];
+        build->warn_ms = calls_ms > build->warn_ms ? (int)calls_ms : build->warn_ms;
+        build->give_up_ms =
+            calls_ms * 2 > build->give_up_ms ? (int)calls_ms * 2 : build->give_up_ms;
+    }
     for (size_t i = 0; i < app->n_workers; i++) {
         const struct worker_slot *slot = &app->workers[i];
         snprintf(names[i], sizeof names[i], "%s/%d", slot->options.pipeline, slot->options.index);

@@ -72,10 +72,14 @@ static void passed(const struct mr_range *range, const char *point)
     mr_fault_point(point, range->what);
 }
 
-static bool begin_messages(struct mr_delivery *delivery, struct mr_error *err)
+/* The unit's time counts from here: a producer that had to be made anew first is not its fault. */
+static bool begin_messages(struct mr_delivery *delivery, struct mr_range *range,
+                           struct mr_error *err)
 {
     enter(delivery, MR_PHASE_PRODUCE);
-    return delivery->sink->ops->begin(delivery->sink, err);
+    bool ok = delivery->sink->ops->begin(delivery->sink, err);
+    range->began_ms = mr_clock_mono_ms();
+    return ok;
 }
 
 static bool produce(struct mr_delivery *delivery, struct mr_range *range, struct mr_error *err)
@@ -206,10 +210,12 @@ static bool deliver_plainly(struct mr_delivery *delivery, struct mr_range *range
 
 /* --- exactly_once --- */
 
-static bool is_stale(const struct mr_delivery *delivery, int64_t began_ms, struct mr_error *err)
+static bool is_stale(const struct mr_delivery *delivery, const struct mr_range *range,
+                     struct mr_error *err)
 {
-    int64_t took_ms = mr_clock_mono_ms() - began_ms;
-    if (!delivery->options.decide_within_ms || took_ms < delivery->options.decide_within_ms)
+    int64_t took_ms = mr_clock_mono_ms() - range->began_ms;
+    if (!delivery->options.decide_within_ms || took_ms < delivery->options.decide_within_ms ||
+        range->n_frames <= 1) /* it cannot be made smaller */
         return false;
     mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                  "a unit took %" PRId64 " ms to be written to Kafka and Postgres, at most %d are "
@@ -228,10 +234,10 @@ static bool prepare(struct mr_delivery *delivery, struct mr_range *range, bool c
     if (careful && delivery->store) {
         mr_range_build_dead(delivery, range);
         mr_range_pack(delivery, range);
-        return ask_store(delivery, range, err) && begin_messages(delivery, err) &&
+        return ask_store(delivery, range, err) && begin_messages(delivery, range, err) &&
                produce(delivery, range, err);
     }
-    if (!begin_messages(delivery, err))
+    if (!begin_messages(delivery, range, err))
         return false;
     mr_range_build_dead(delivery, range);
     if (!produce(delivery, range, err))
@@ -245,10 +251,9 @@ static bool prepare(struct mr_delivery *delivery, struct mr_range *range, bool c
 static bool deliver_exactly(struct mr_delivery *delivery, struct mr_range *range, bool careful,
                             struct mr_error *err)
 {
-    int64_t began_ms = mr_clock_mono_ms();
     bool undone;
     if (!prepare(delivery, range, careful, err) || !flush(delivery, range, err) ||
-        !send_offsets(delivery, range, err) || is_stale(delivery, began_ms, err))
+        !send_offsets(delivery, range, err) || is_stale(delivery, range, err))
         return undo(delivery);
     if (!delivery->store || range->recomputes) { /* Kafka's commit is the decision */
         if (!commit_messages(delivery, range, err))
@@ -303,6 +308,11 @@ static bool deliver(struct mr_delivery *delivery, struct mr_unit *unit, size_t l
     size_t at_fault = hi - lo == 1 ? lo : range.rejected;
     if (at_fault < hi) {
         struct mr_segment *segment = &unit->segments[at_fault];
+        if (segment->dead && !segment->cut && delivery->options.dead_topic >= 0 &&
+            strcmp(err->class_, "too_large") == 0) {
+            segment->cut = true;
+            return deliver(delivery, unit, lo, hi, true, err);
+        }
         if (segment->dead) {
             /* The dead letter itself was refused: no message is at fault any more. */
             err->action = MR_STOP;

@@ -148,6 +148,8 @@ bool mr_range_bury(struct mr_delivery *delivery, struct mr_range *range, struct 
 
 /* --- messages --- */
 
+enum { CUT_KEY_BYTES = 1024 }; /* a longer key is left out with the message */
+
 static void put_header(struct mr_buf *out, const char *name, struct mr_bytes value)
 {
     uint32_t name_len = (uint32_t)strlen(name);
@@ -163,7 +165,7 @@ static void put_header(struct mr_buf *out, const char *name, struct mr_bytes val
 static void put_dead_frame(struct mr_delivery *delivery, const struct mr_segment *segment)
 {
     const struct mr_record *rec = &segment->rec;
-    char partition[16], offset[24], trigger[24];
+    char partition[16], offset[24], trigger[24], bytes[24];
     const struct mr_resumed *resumed = segment->resumed;
     snprintf(partition, sizeof partition, "%" PRId32, rec->partition);
     snprintf(offset, sizeof offset, "%" PRId64, rec->offset);
@@ -178,7 +180,16 @@ static void put_dead_frame(struct mr_delivery *delivery, const struct mr_segment
                 {"millrace-bundle", segment->bundle ? segment->bundle : ""}};
     enum { N_OURS = sizeof ours / sizeof *ours, N_RESUMED = 3 };
     struct mr_buf headers = {0};
-    for (size_t i = 0; i < rec->n_headers; i++) {
+    struct mr_bytes key = rec->key, value = rec->value;
+    size_t n_theirs = rec->n_headers;
+    if (segment->cut) { /* where it came from is told: it can be read there */
+        snprintf(bytes, sizeof bytes, "%zu", value.len);
+        put_header(&headers, "millrace-truncated", mr_bytes_of(bytes));
+        value = (struct mr_bytes){0};
+        key = key.len > CUT_KEY_BYTES ? (struct mr_bytes){0} : key;
+        n_theirs = 0;
+    }
+    for (size_t i = 0; i < n_theirs; i++) {
         char *name = mr_strndup(rec->headers[i].name.ptr, rec->headers[i].name.len);
         put_header(&headers, name, rec->headers[i].value);
         free(name);
@@ -194,17 +205,17 @@ static void put_dead_frame(struct mr_delivery *delivery, const struct mr_segment
         put_header(&headers, "millrace-job-trigger-ms", mr_bytes_of(trigger));
     }
     struct mr_frame frame = {
-        .key_len = rec->key.ptr ? (uint32_t)rec->key.len : MR_ABSENT,
-        .value_len = rec->value.ptr ? (uint32_t)rec->value.len : MR_ABSENT,
+        .key_len = key.ptr ? (uint32_t)key.len : MR_ABSENT,
+        .value_len = value.ptr ? (uint32_t)value.len : MR_ABSENT,
         .headers_len = (uint32_t)headers.len,
-        .n_headers = (uint16_t)(rec->n_headers + N_OURS + (resumed ? N_RESUMED : 0)),
+        .n_headers = (uint16_t)(n_theirs + N_OURS + segment->cut + (resumed ? N_RESUMED : 0)),
         .topic = (uint16_t)delivery->options.dead_topic,
         .timestamp_ms = rec->timestamp_ms,
     };
     mr_buf_put(&delivery->dead_frames, &frame, sizeof frame);
-    mr_buf_put(&delivery->dead_frames, rec->key.ptr, rec->key.len);
+    mr_buf_put(&delivery->dead_frames, key.ptr, key.len);
     mr_buf_put(&delivery->dead_frames, headers.ptr, headers.len);
-    mr_buf_put(&delivery->dead_frames, rec->value.ptr, rec->value.len);
+    mr_buf_put(&delivery->dead_frames, value.ptr, value.len);
     mr_buf_fini(&headers);
 }
 

@@ -16,6 +16,7 @@ struct mr_range {
     size_t n_steps;          /* partitions: delivery->parts, steps, marks */
     size_t n_frames, n_rows; /* that are alive, once they were handed over */
     size_t rejected;         /* segment that a sink named as being at fault; hi if none */
+    int64_t began_ms;        /* of its transaction in Kafka, monotonic */
     bool recomputes;         /* mutant redo_recomputed only */
     const char *what;        /* unit, chunk or dead: for crash points */
 };

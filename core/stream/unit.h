@@ -40,7 +40,8 @@ struct mr_segment {
     int64_t job_trigger_ms;
     struct mr_resumed *resumed; /* NULL: the segment begins its message */
     bool dead;                  /* leaves a dead letter instead of its outputs */
-    size_t dead_from, dead_to;  /* in the delivery's dead_frames, where they go to a topic */
+    bool cut; /* the dead letter goes without the message: too large for its topic */
+    size_t dead_from, dead_to; /* in the delivery's dead_frames, where they go to a topic */
     char class_[16];
     char *error;
     const char *bundle; /* the script's; lives as long as the script */

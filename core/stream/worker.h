@@ -33,6 +33,7 @@ struct mr_worker_options {
     struct mr_lookup *lookup; /* NULL: `map` */
     struct mr_delivery_options delivery;
     int64_t linger_ms;
+    int64_t script_limit_ms; /* of one call into the script: the watchdog gives it several */
     uint32_t unit_outputs;
     size_t unit_bytes, max_message_bytes;
 };

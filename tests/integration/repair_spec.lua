@@ -182,7 +182,7 @@ c.commit(offsets=[TopicPartition(sys.argv[2], 0, int(sys.argv[3]))], asynchronou
     s:subscribers(1, 4)
     local commands = halted("the group's offset belongs to another database's ledger", "sinks.postgres.dsn")
     local out = repaired(commands[1])
-    assert.truthy(out:find("ledger: no position -> offset 1, unit 0", 1, true), out)
+    assert.truthy(out:find("ledger: no position -> offset 1, unit 1", 1, true), out)
     deliver("b")
     assert.equal("b|4", rows())
     assert.equal("a|4 b|4", messages())

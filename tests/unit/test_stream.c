@@ -403,6 +403,23 @@ static void dead_letters_can_go_to_a_topic(void **state)
     bench_fini(&bench);
 }
 
+static void a_dead_letter_that_is_too_large_goes_without_the_message(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 1);
+    bench.options.delivery.dead_topic = 1;
+    mem_add(&bench.world, 0, "a unsendable");
+    mem_add(&bench.world, 0, "a next");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "next|a-0000", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_int_equal(bench.world.out.n, 2);
+    assert_int_equal(mem_count(&bench.world.out, "|"), 1);
+    assert_at_rest(&bench.world);
+    bench_fini(&bench);
+}
+
 static void an_oversized_message_is_buried_unread(void **state)
 {
     (void)state;
@@ -1032,6 +1049,7 @@ int main(void)
         cmocka_unit_test(a_refused_row_buries_its_message_and_no_other),
         cmocka_unit_test(a_refused_row_in_a_later_chunk_settles_the_message),
         cmocka_unit_test(dead_letters_can_go_to_a_topic),
+        cmocka_unit_test(a_dead_letter_that_is_too_large_goes_without_the_message),
         cmocka_unit_test(an_oversized_message_is_buried_unread),
         cmocka_unit_test(traffic_that_is_only_dropped_costs_few_transactions),
         cmocka_unit_test(a_new_table_is_seen_after_messages_that_found_nothing),
