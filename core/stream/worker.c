@@ -73,6 +73,7 @@ static void on_error(struct mr_worker *worker, const struct mr_error *err)
     if (err->action == MR_RECOVER) {
         /* The consumer itself is lost: a new one joins the group. */
         mr_worker_recover(worker, err);
+        mr_worker_forget_attempts(worker);
         mr_worker_drop_parts(worker);
         mr_unit_fini(&worker->unit, worker->source);
         worker->source->ops->close(worker->source);
@@ -240,7 +241,9 @@ static void on_record(struct mr_worker *worker, struct mr_record *rec)
         bury_unread(worker, part, rec);
     else
         take_record(worker, part, rec);
-    if (alone)
+    /* Looked up anew: a rebalance in a long fan-out has freed what we had. */
+    part = alone ? mr_worker_find_part(worker, rec) : NULL;
+    if (part)
         settle(worker, part);
 }
 

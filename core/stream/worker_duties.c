@@ -19,7 +19,8 @@ enum {
     PULSE_MS = 5000,           /* an idle worker feels its services' pulse this often, */
     PULSE_AWAY_MS = 1000,      /* and this often while the source is away */
     TIDY_AFTER_MS = 1000,      /* of quiet, until redos that are not needed any more go */
-    PIN_RECORDS = 1000         /* dropped in a row on one table of the lookup */
+    PIN_RECORDS = 1000,        /* dropped in a row on one table of the lookup */
+    CLAIM_SLICE_MS = 2000 /* of claims, until the group is served and what is claimed goes on */
 };
 
 int64_t mr_worker_now_ms(struct mr_worker *worker)
@@ -64,6 +65,7 @@ bool mr_worker_note_attempt(struct mr_worker *worker, struct mr_part *part, int6
     struct mr_error err;
     if (!worker->store || (!part->try_due && !part->careful))
         return true;
+    mr_watch_enter(&worker->watch, MR_PHASE_STORE);
     if (!worker->store->ops->attempt(worker->store, &part->at, part->epoch, offset, &err)) {
         mr_worker_recover(worker, &err);
         return false;
@@ -81,61 +83,85 @@ void mr_worker_forget_attempts(struct mr_worker *worker)
     for (size_t i = 0; worker->store && i < worker->n_parts; i++) {
         struct mr_part *part = &worker->parts[i];
         struct mr_error err;
-        if (part->claimed && part->tried &&
-            !worker->store->ops->attempt(worker->store, &part->at, part->epoch, -1, &err))
+        if (!part->tried)
+            continue;
+        /* After an error the partition may not be claimed again yet, nor Postgres connected. */
+        mr_watch_enter(&worker->watch, MR_PHASE_OPEN);
+        if (!worker->store->ops->connect(worker->store, &err))
             return; /* then it counts as one of several that are needed */
+        mr_watch_enter(&worker->watch, MR_PHASE_STORE);
+        if (!worker->store->ops->attempt(worker->store, &part->at, part->epoch, -1, &err))
+            return;
         part->tried = false;
     }
+}
+
+/* False: the worker has halted, or begins again with all of them. */
+static bool claim_part(struct mr_worker *worker, struct mr_part *part, struct mr_error *err)
+{
+    if (mr_delivery_claim(&worker->delivery, part, err)) {
+        if (part->marked_offset != part->decided && !worker->mark_at_ms)
+            worker->mark_at_ms = mr_clock_mono_ms() + MARK_AFTER_MS;
+        if (part->has_redo && !worker->tidy_at_ms)
+            worker->tidy_at_ms = mr_clock_mono_ms() + TIDY_AFTER_MS;
+        mr_log(MR_INFO, "claimed %s/%" PRId32 " at offset %" PRId64 ", unit %" PRId64 "%s",
+               part->at.topic, part->at.partition, part->position, part->unit,
+               part->has_job ? ", in the middle of a fan-out" : "");
+        return true;
+    }
+    mr_error_context(err, "claiming %s/%" PRId32, part->at.topic, part->at.partition);
+    if (err->action == MR_STOP) {
+        mr_worker_halt(worker, err);
+        return false;
+    }
+    struct mr_error away;
+    mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", err->msg);
+    if (!worker->store)
+        return true;
+    worker->store->ops->rollback(worker->store);
+    mr_watch_enter(&worker->watch, MR_PHASE_OPEN);
+    if (worker->store->ops->connect(worker->store, &away))
+        return true;
+    mr_worker_recover(worker, &away);
+    return false;
 }
 
 void mr_worker_claim_due(struct mr_worker *worker)
 {
     struct mr_error err;
-    size_t claimed = 0, failed = 0;
-    if (!worker->claims_due || mr_clock_mono_ms() < worker->claim_at_ms)
+    size_t claimed = 0, failed = 0, left = 0;
+    int64_t began_ms = mr_clock_mono_ms();
+    if (!worker->claims_due || began_ms < worker->claim_at_ms)
         return;
     /* The open unit borrows from the script, which may be opened anew below. */
     if (!mr_unit_empty(&worker->unit) && !mr_worker_commit_unit(worker))
         return;
+    mr_watch_enter(&worker->watch, MR_PHASE_OPEN);
     if ((worker->store && !worker->store->ops->connect(worker->store, &err)) ||
         !mr_worker_open_script(worker, &err)) {
         mr_worker_recover(worker, &err);
         return;
     }
     for (size_t i = 0; i < worker->n_parts && !mr_worker_stopping(worker); i++) {
-        struct mr_part *part = &worker->parts[i];
+        /* In turn, so that those that cannot be claimed do not keep the others from it. */
+        struct mr_part *part = &worker->parts[(worker->claim_next + i) % worker->n_parts];
         if (part->claimed)
             continue;
-        if (mr_delivery_claim(&worker->delivery, part, &err)) {
-            claimed++;
-            if (part->marked_offset != part->decided && !worker->mark_at_ms)
-                worker->mark_at_ms = mr_clock_mono_ms() + MARK_AFTER_MS;
-            if (part->has_redo && !worker->tidy_at_ms)
-                worker->tidy_at_ms = mr_clock_mono_ms() + TIDY_AFTER_MS;
-            mr_log(MR_INFO, "claimed %s/%" PRId32 " at offset %" PRId64 ", unit %" PRId64 "%s",
-                   part->at.topic, part->at.partition, part->position, part->unit,
-                   part->has_job ? ", in the middle of a fan-out" : "");
+        if ((claimed || failed) && mr_clock_mono_ms() - began_ms >= CLAIM_SLICE_MS) {
+            left++;
             continue;
         }
-        failed++;
-        mr_error_context(&err, "claiming %s/%" PRId32, part->at.topic, part->at.partition);
-        if (err.action == MR_STOP) {
-            mr_worker_halt(worker, &err);
+        if (!claim_part(worker, part, &err))
             return;
-        }
-        if (worker->store)
-            worker->store->ops->rollback(worker->store);
-        mr_log_trouble(&worker->trouble, MR_WARN, "%s; trying again", err.msg);
-        if (worker->store && !worker->store->ops->connect(worker->store, &err)) {
-            mr_worker_recover(worker, &err);
-            return;
-        }
+        *(part->claimed ? &claimed : &failed) += 1;
+        worker->claim_last = (size_t)(part - worker->parts);
     }
-    worker->claims_due = failed > 0;
+    worker->claim_next = worker->claim_last + 1;
+    worker->claims_due = failed || left;
     if (failed) {
         worker->claim_at_ms = mr_clock_mono_ms() + mr_worker_backoff_ms(worker);
         mr_worker_set_status(worker, false, err.msg);
-    } else {
+    } else if (!left) {
         mr_worker_set_status(worker, true, NULL);
         mr_worker_set_joined(worker);
     }
@@ -201,6 +227,7 @@ void mr_worker_feel_pulse(struct mr_worker *worker)
         return;
     worker->pulse_at_ms = mono_ms + (worker->source_away ? PULSE_AWAY_MS : PULSE_MS);
     if (worker->store) {
+        mr_watch_enter(&worker->watch, MR_PHASE_STORE);
         bool ok = worker->store->ops->begin(worker->store, NULL, 0, &err);
         worker->store->ops->rollback(worker->store);
         if (!ok) {
