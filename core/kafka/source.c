@@ -64,16 +64,15 @@ static enum mr_event position_lost(struct mr_kafka_consumer *consumer, const cha
                      msg->partition, offset, code ? rd_kafka_err2str(code) : "a new leader");
         return MR_EVENT_ERROR;
     }
+    /* Whether a person has to decide where to go on, and how, is for the next claim to say. */
     bool behind = msg->offset < low;
-    mr_error_set(err, MR_STOP, MR_EXIT_DATA,
+    mr_error_set(err, MR_RECOVER, MR_EXIT_DATA,
                  "%s/%d: offset %lld, the next to be read, does not exist: the topic has %lld to "
-                 "%lld. %s. Nothing is skipped silently: a person has to decide where group %s "
-                 "goes on",
+                 "%lld. %s",
                  topic, msg->partition, offset, (long long)low, (long long)high,
                  behind ? "Input was deleted by retention before it was read, or the topic was "
                           "created anew"
-                        : "The topic was created anew, or its newest messages were lost",
-                 consumer->group);
+                        : "The topic was created anew, or its newest messages were lost");
     return MR_EVENT_ERROR;
 }
 
