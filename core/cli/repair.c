@@ -100,7 +100,7 @@ static bool decide(const struct repair *repair, struct place *place, struct mr_e
     return true;
 }
 
-static void show_ledger(const struct place *place)
+static void show_ledger(const struct repair *repair, const struct place *place)
 {
     const struct mr_postgres_repair_state *ledger = &place->ledger;
     bool moves = ledger->next_offset != place->next_offset;
@@ -111,6 +111,13 @@ static void show_ledger(const struct place *place)
     printf(" -> offset %" PRId64 ", unit %" PRId64 "\n", place->next_offset, place->unit);
     if (ledger->has_job && moves)
         printf("          the fan-out in progress ends: who has not got its message gets none\n");
+    if (repair->take == TAKE_KAFKA && place->mark.has_job)
+        printf("          the fan-out in progress begins once more: who has got its message gets "
+               "it again\n");
+    else if (place->kind == MR_MARK_OURS && place->unit > ledger->unit)
+        printf("          if the last of the units %" PRId64 " to %" PRId64
+               " were a fan-out in progress, what they sent of it is sent again\n",
+               ledger->unit + 1, place->unit);
     if (ledger->has_redo && !(place->kind == MR_MARK_OURS && place->mark.unit == ledger->unit))
         printf("          the messages of unit %" PRId64
                " that were kept to be sent again are forgotten: `millrace audit` tells whether "
@@ -123,7 +130,7 @@ static void show(const struct repair *repair, const struct place *place)
     printf("%s/%" PRId32 " of group %s, offsets %" PRId64 " to %" PRId64 "\n", place->at.topic,
            place->at.partition, repair->group, place->low, place->high);
     if (repair->dsn)
-        show_ledger(place);
+        show_ledger(repair, place);
     if (!place->committed.present)
         printf("  Kafka:  no offset");
     else
@@ -134,7 +141,8 @@ static void show(const struct repair *repair, const struct place *place)
             printf(", unit %" PRId64, place->mark.unit);
         break;
     case MR_MARK_FOREIGN:
-        printf(", of another ledger");
+        printf(", of another ledger%s",
+               repair->dsn ? "" : " (a fan-out in progress there begins once more)");
         break;
     case MR_MARK_PLAIN:
         printf(", set from outside");

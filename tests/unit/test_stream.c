@@ -903,6 +903,52 @@ static void a_new_group_starts_where_it_is_told(void **state)
         }
 }
 
+static void without_a_ledger_a_start_is_written_into_kafka(void **state)
+{
+    (void)state;
+    for (int latest = 0; latest <= 1; latest++) {
+        struct mem_world world;
+        struct hand hand;
+        struct mr_error err;
+        mem_world_init(&world);
+        mem_add(&world, 0, "a x");
+        hand_init(&hand, &world);
+        struct mr_store *store = hand.delivery.store;
+        hand.delivery.store = NULL;
+        hand.delivery.options.start = latest ? MR_START_LATEST : MR_START_EARLIEST;
+        assert_true(mr_delivery_claim(&hand.delivery, &hand.part, &err));
+        assert_true(world.offsets[0].present);
+        assert_int_equal(world.offsets[0].offset, latest);
+        hand.delivery.store = store;
+        hand_fini(&hand);
+        mem_world_fini(&world);
+    }
+}
+
+/* The ledger may hold a fan-out in progress, which would begin once more. */
+static void a_store_that_was_taken_away_halts(void **state)
+{
+    (void)state;
+    struct mem_world world;
+    struct hand hand;
+    struct mr_error err;
+    mem_world_init(&world);
+    mem_add(&world, 0, "a x");
+    world.offsets[0] = (struct mr_committed){.present = true};
+    mark(&world, "ffffffff", 5);
+    hand_init(&hand, &world);
+    struct mr_store *store = hand.delivery.store;
+    hand.delivery.store = NULL;
+    assert_false(mr_delivery_claim(&hand.delivery, &hand.part, &err));
+    assert_int_equal(err.action, MR_STOP);
+    assert_int_equal(err.code, MR_EXIT_DATA);
+    assert_non_null(strstr(err.msg, "put sinks.postgres back"));
+    assert_non_null(strstr(err.msg, "millrace repair test --topic in --partition 0 --take kafka"));
+    hand.delivery.store = store;
+    hand_fini(&hand);
+    mem_world_fini(&world);
+}
+
 static void a_halt_ends_the_worker_with_its_code(void **state)
 {
     (void)state;
@@ -1062,6 +1108,8 @@ int main(void)
         cmocka_unit_test(an_earlier_owner_is_fenced),
         cmocka_unit_test(claim_goes_on_or_halts_with_a_cure),
         cmocka_unit_test(without_a_ledger_the_cure_names_none),
+        cmocka_unit_test(without_a_ledger_a_start_is_written_into_kafka),
+        cmocka_unit_test(a_store_that_was_taken_away_halts),
         cmocka_unit_test(a_new_group_starts_where_it_is_told),
         cmocka_unit_test(a_halt_ends_the_worker_with_its_code),
         cmocka_unit_test(a_message_that_kills_is_buried_unread),
