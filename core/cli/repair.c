@@ -161,17 +161,20 @@ static bool carry_out(const struct repair *repair, struct place *place, struct m
 {
     struct mr_mark *mark = mr_calloc(1, sizeof *mark);
     *mark = (struct mr_mark){.at = place->at, .next_offset = place->next_offset};
-    /* Without a database the mark is where a fan-out in progress lives. */
-    bool keep = !repair->dsn && place->kind == MR_MARK_OURS && place->mark.has_job &&
-                place->next_offset == place->committed.offset;
+    /* What Kafka knows of a fan-out in progress goes on with its offset. */
+    const struct mr_job_state *job = place->mark.has_job &&
+                                             place->next_offset == place->committed.offset &&
+                                             (repair->take == TAKE_KAFKA || !repair->dsn)
+                                         ? &place->mark.job
+                                         : NULL;
     bool ok = mr_mark_format(mark->metadata, repair->dsn ? place->ledger.ledger_id : no_ledger,
-                             place->unit, 0, keep ? &place->mark.job : NULL);
+                             place->unit, 0, job);
     mr_assert(ok);
-    ok =
-        (!place->row || mr_postgres_repair_set(place->row, place->unit, place->next_offset, err)) &&
-        mr_kafka_group_set_offsets(repair->properties, repair->n_properties, repair->group, mark, 1,
-                                   ASK_MS, err) &&
-        (!place->row || mr_postgres_repair_commit(place->row, err));
+    ok = (!place->row ||
+          mr_postgres_repair_set(place->row, place->unit, place->next_offset, job, err)) &&
+         mr_kafka_group_set_offsets(repair->properties, repair->n_properties, repair->group, mark,
+                                    1, ASK_MS, err) &&
+         (!place->row || mr_postgres_repair_commit(place->row, err));
     free(mark);
     return ok;
 }

@@ -172,9 +172,11 @@ MR_MUSTCHECK bool mr_postgres_repair_open(const char *dsn, const char *group,
                                           struct mr_postgres_repair **out,
                                           struct mr_postgres_repair_state *state,
                                           struct mr_error *err);
-/* Fences too; ends a fan-out in progress if the position moves, forgets the redo. */
+/* Fences too, forgets the redo. `job`: the fan-out in progress at the new position; NULL: the one
+ * that is there goes on if the position stays, and ends if it moves. */
 MR_MUSTCHECK bool mr_postgres_repair_set(struct mr_postgres_repair *repair, int64_t unit,
-                                         int64_t next_offset, struct mr_error *err);
+                                         int64_t next_offset, const struct mr_job_state *job,
+                                         struct mr_error *err);
 MR_MUSTCHECK bool mr_postgres_repair_commit(struct mr_postgres_repair *repair,
                                             struct mr_error *err);
 /* Rolls back what was not committed. NULL is allowed. */

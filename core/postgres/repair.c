@@ -143,10 +143,17 @@ bool mr_postgres_repair_open(const char *dsn, const char *group, const struct mr
 }
 
 bool mr_postgres_repair_set(struct mr_postgres_repair *r, int64_t unit, int64_t next_offset,
-                            struct mr_error *err)
+                            const struct mr_job_state *job, struct mr_error *err)
 {
     static const char what[] = "repairing the ledger row";
     static const char where[] = "grp = $1 AND topic = $2 AND part = $3::int";
+    static const char set_job[] = "job_keys = $7::bytea, job_cursor = $8::bytea, "
+                                  "job_trigger_ms = $9::bigint, job_bundle = NULL";
+    static const char keep_job[] =
+        "job_keys = CASE WHEN next_offset = $5::bigint THEN job_keys END, "
+        "job_cursor = CASE WHEN next_offset = $5::bigint THEN job_cursor END, "
+        "job_trigger_ms = CASE WHEN next_offset = $5::bigint THEN job_trigger_ms END, "
+        "job_bundle = CASE WHEN next_offset = $5::bigint THEN job_bundle END";
     struct mr_buf sql = {0};
     struct mr_pg_args set = {0}, place = {0};
     int rows = 0;
@@ -155,16 +162,19 @@ bool mr_postgres_repair_set(struct mr_postgres_repair *r, int64_t unit, int64_t 
     mr_pg_arg_int(&set, unit);
     mr_pg_arg_int(&set, next_offset);
     mr_pg_arg_int(&set, mr_clock_random63());
+    if (job) {
+        struct mr_bytes cursor = job->cursor.ptr ? job->cursor : (struct mr_bytes){"", 0};
+        mr_pg_arg_bytes(&set, job->keys);
+        mr_pg_arg_bytes(&set, cursor);
+        mr_pg_arg_int(&set, job->trigger_ms);
+    }
     /* A fan-out in progress is that of the message at next_offset. The owner stays: its
      * transactional id may be needed to end what it left open in Kafka. */
     mr_buf_printf(&sql,
                   "UPDATE %s SET unit = $4::bigint, next_offset = $5::bigint, epoch = $6::bigint, "
                   "trying = NULL, attempts = 0, begun = false, "
-                  "job_keys = CASE WHEN next_offset = $5::bigint THEN job_keys END, "
-                  "job_cursor = CASE WHEN next_offset = $5::bigint THEN job_cursor END, "
-                  "job_trigger_ms = CASE WHEN next_offset = $5::bigint THEN job_trigger_ms END, "
-                  "job_bundle = CASE WHEN next_offset = $5::bigint THEN job_bundle END WHERE %s",
-                  mr_buf_cstr(&r->home.ledger), where);
+                  "%s WHERE %s",
+                  mr_buf_cstr(&r->home.ledger), job ? set_job : keep_job, where);
     bool ok = run(r, mr_buf_cstr(&sql), &set, what, &rows, err);
     if (ok && rows != 1)
         ok = mr_error_set(err, MR_STOP, MR_EXIT_DATA, "%s: it is gone", what);

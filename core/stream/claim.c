@@ -155,10 +155,20 @@ static bool adopt(struct claiming *c, struct mr_error *err)
 {
     struct mr_store *store = c->delivery->store;
     struct mr_part *part = c->part;
-    if (c->kind == MR_MARK_FOREIGN || c->kind == MR_MARK_OURS)
+    /* A pipeline that had no database yet brings its place along, in the middle of a fan-out too.
+     */
+    bool brought = c->kind == MR_MARK_FOREIGN && c->mark.no_ledger;
+    if (!brought && (c->kind == MR_MARK_FOREIGN || c->kind == MR_MARK_OURS))
         return mr_halt_other_ledger(c->delivery, part, c->kind == MR_MARK_OURS, err);
     first_offset(c);
-    struct mr_advance step = {.at = part->at, .epoch = part->epoch, .next_offset = part->position};
+    part->unit = brought ? c->mark.unit : 0;
+    mr_part_set_job(part, brought && c->mark.has_job ? &c->mark.job : NULL);
+    struct mr_advance step = {.at = part->at,
+                              .epoch = part->epoch,
+                              .unit = c->ledger.unit,
+                              .new_unit = part->unit,
+                              .next_offset = part->position,
+                              .job = part->has_job ? &c->mark.job : NULL};
     if (!store->ops->begin(store, &step, 1, err) || store->ops->commit(store, err) != MR_DECIDED) {
         store->ops->rollback(store);
         char name[256];
@@ -166,7 +176,6 @@ static bool adopt(struct claiming *c, struct mr_error *err)
                                 mr_halt_name(c->delivery, part, name));
     }
     mr_fault_point("adopted", "claim");
-    part->unit = 0;
     return true;
 }
 
@@ -180,7 +189,9 @@ static bool send_redo(struct claiming *c, const struct mr_redo *redo, struct mr_
     if (!mr_redo_unpack(sink, redo, &delivery->redo_frames, err))
         return mr_halt_no_redo(delivery, part, err->msg, err);
     struct mr_bytes frames = {delivery->redo_frames.ptr, delivery->redo_frames.len};
-    if (!mr_delivery_put_mark(delivery, 0, &part->at, part->position, part->unit, 0, NULL, err))
+    struct mr_job_state job = mr_part_job(part);
+    if (!mr_delivery_put_mark(delivery, 0, &part->at, part->position, part->unit, 0,
+                              part->has_job ? &job : NULL, err))
         return false;
     if (!sink->ops->begin(sink, err))
         return false;

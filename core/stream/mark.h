@@ -4,8 +4,9 @@
  *     mr1;l=<first 8 hex of ledger_id>;u=<unit>[;p=<probe>][;t=<trigger>;k=<keys>;c=<cursor>]
  *
  * `l` catches a group paired with the wrong database; `u` answers "did unit u reach Kafka?" with an
- * ordinary offset fetch; `p` is a number that a probe looks for. Without a database `l` is 00000000
- * and the state of a fan-out in progress travels along, in hex. Pure.
+ * ordinary offset fetch; `p` is a number that a probe looks for. The state of a fan-out in progress
+ * travels along, in hex: without a database (`l` is 00000000 then) it is nowhere else, and with one
+ * it tells what Kafka has when the database was lost. Pure.
  */
 #ifndef MR_STREAM_MARK_H
 #define MR_STREAM_MARK_H
@@ -22,8 +23,9 @@ enum mr_mark_kind {
 
 /* Of OURS and FOREIGN. */
 struct mr_mark_text {
-    int64_t unit, probe;     /* probe 0: none */
-    bool has_job;            /* without a database only */
+    int64_t unit, probe; /* probe 0: none */
+    bool no_ledger;      /* written without a database */
+    bool has_job;
     struct mr_job_state job; /* borrows from the buffer given to read */
 };
 

@@ -36,9 +36,11 @@ bool mr_delivery_put_mark(struct mr_delivery *delivery, size_t i, const struct m
     struct mr_mark *mark = &delivery->marks[i];
     mark->at = *at;
     mark->next_offset = next_offset;
-    /* With a ledger the fan-out's state is there. */
-    if (mr_mark_format(mark->metadata, store ? store->ops->ledger_id(store) : "00000000", unit,
-                       probe, store ? NULL : job))
+    const char *ledger_id = store ? store->ops->ledger_id(store) : "00000000";
+    if (mr_mark_format(mark->metadata, ledger_id, unit, probe, job))
+        return true;
+    /* With a ledger the fan-out's state is there too. */
+    if (store && mr_mark_format(mark->metadata, ledger_id, unit, probe, NULL))
         return true;
     return mr_error_reject(err, "too_large",
                            "the keys of this message's fan-out do not fit into an offset's "

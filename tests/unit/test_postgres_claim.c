@@ -590,7 +590,7 @@ static void a_repair_moves_the_ledger(void **state)
     assert_string_equal(found.owner, "a");
     assert_string_equal(found.ledger_id, a->ops->ledger_id(a));
     /* Not committed: not changed. */
-    assert_true(mr_postgres_repair_set(repair, 9, 60, &err));
+    assert_true(mr_postgres_repair_set(repair, 9, 60, NULL, &err));
     mr_postgres_repair_close(repair);
     assert_string_equal(ask("SELECT concat(unit, '/', next_offset) FROM millrace_ledger"), "1/50");
     assert_string_equal(ask("%s", units_kept), "3:1");
@@ -599,13 +599,13 @@ static void a_repair_moves_the_ledger(void **state)
     repair = opened(&found);
     assert_false(found.owner_connected);
     /* A fan-out in progress goes on where its message stays the next one. */
-    assert_true(mr_postgres_repair_set(repair, 8, 50, &err));
+    assert_true(mr_postgres_repair_set(repair, 8, 50, NULL, &err));
     assert_true(mr_postgres_repair_commit(repair, &err));
     mr_postgres_repair_close(repair);
     repair = opened(&found);
     assert_int_equal(found.unit, 8);
     assert_true(found.has_job && !found.has_redo);
-    assert_true(mr_postgres_repair_set(repair, 9, 60, &err));
+    assert_true(mr_postgres_repair_set(repair, 9, 60, NULL, &err));
     assert_true(mr_postgres_repair_commit(repair, &err));
     mr_postgres_repair_close(repair);
     assert_string_equal(ask("%s", units_kept), "none");
@@ -619,6 +619,18 @@ static void a_repair_moves_the_ledger(void **state)
     assert_int_equal(claim.unit, 9);
     assert_int_equal(claim.next_offset, 60);
     assert_false(claim.has_job);
+    /* What Kafka knows of a fan-out comes with its offset. */
+    a->ops->reset(a);
+    const struct mr_job_state known = {{"keys", 4}, {"cursor", 6}, 1700000000123};
+    assert_true(mr_postgres_repair_open(dsn, "g", &place, &repair, &found, &err));
+    assert_true(mr_postgres_repair_set(repair, 11, 60, &known, &err));
+    assert_true(mr_postgres_repair_commit(repair, &err));
+    mr_postgres_repair_close(repair);
+    claim = claimed(a);
+    assert_int_equal(claim.unit, 11);
+    assert_true(claim.has_job);
+    assert_memory_equal(claim.job.cursor.ptr, "cursor", 6);
+    assert_int_equal(claim.job.trigger_ms, 1700000000123);
     a->ops->close(a);
 }
 
@@ -632,7 +644,7 @@ static void a_repair_leaves_the_owners_name(void **state)
     struct mr_postgres_repair_state found;
     claimed(a);
     struct mr_postgres_repair *repair = opened(&found);
-    assert_true(mr_postgres_repair_set(repair, 1, 2, &err));
+    assert_true(mr_postgres_repair_set(repair, 1, 2, NULL, &err));
     assert_true(mr_postgres_repair_commit(repair, &err));
     mr_postgres_repair_close(repair);
     struct mr_claim claim = claimed(b);
@@ -664,7 +676,7 @@ static void a_repair_makes_a_row_that_is_not_there(void **state)
     struct mr_postgres_repair *second;
     assert_false(mr_postgres_repair_open(dsn, "g", &place, &second, &found, &err));
     assert_int_equal(err.action, MR_RETRY);
-    assert_true(mr_postgres_repair_set(repair, 4, 8, &err));
+    assert_true(mr_postgres_repair_set(repair, 4, 8, NULL, &err));
     assert_true(mr_postgres_repair_commit(repair, &err));
     mr_postgres_repair_close(repair);
     struct mr_store *a = connected("a", NULL);
@@ -697,7 +709,7 @@ static void a_claim_waits_for_a_repair(void **state)
              ask("SELECT xact_start FROM pg_stat_activity WHERE application_name = "
                  "'millrace/g/b/0'"));
     await("1", second_try);
-    assert_true(mr_postgres_repair_set(repair, 2, 20, &err));
+    assert_true(mr_postgres_repair_set(repair, 2, 20, NULL, &err));
     assert_true(mr_postgres_repair_commit(repair, &err));
     mr_postgres_repair_close(repair);
     pthread_join(thread, NULL);

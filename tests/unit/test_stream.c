@@ -728,6 +728,14 @@ static void an_earlier_owner_is_fenced(void **state)
     mem_world_fini(&world);
 }
 
+/* The Postgres sink was added to a pipeline in the middle of a fan-out. */
+static void no_database_before(struct mem_world *world)
+{
+    struct mr_job_state job = {{"keys", 4}, {"cursor", 6}, 17};
+    world->ledger[0] = (struct mem_ledger){0};
+    assert_true(mr_mark_format(world->offsets[0].metadata, "00000000", 8, 0, &job));
+}
+
 /* Claims partition 0 of a world that stands at unit 5, offset 3 of 10, after `change`; the sentence
  * if it halts. */
 static bool claim_after(void (*change)(struct mem_world *), char msg[1024])
@@ -752,6 +760,13 @@ static bool claim_after(void (*change)(struct mem_world *), char msg[1024])
         assert_int_equal(mr_mark_read(&world.offsets[0], world.ledger_id, &mark, &job),
                          MR_MARK_OURS);
         assert_int_equal(mark.unit, world.ledger[0].unit);
+        assert_int_equal(mark.has_job, world.ledger[0].has_job);
+        assert_int_equal(hand.part.has_job, world.ledger[0].has_job);
+        if (change == no_database_before) {
+            assert_int_equal(mark.unit, 8);
+            assert_int_equal(hand.part.job_trigger_ms, 17);
+            assert_memory_equal(world.ledger[0].cursor, "cursor", 6);
+        }
         mr_buf_fini(&job);
     } else {
         assert_int_equal(err.action, MR_STOP);
@@ -832,6 +847,7 @@ static void claim_goes_on_or_halts_with_a_cure(void **state)
     assert_true(claim_after(nothing, msg));
     assert_true(claim_after(offset_one_unit_behind, msg));
     assert_true(claim_after(offset_expired, msg));
+    assert_true(claim_after(no_database_before, msg));
     const struct {
         void (*change)(struct mem_world *);
         const char *says, *cure;
