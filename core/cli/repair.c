@@ -112,12 +112,7 @@ static void show_ledger(const struct repair *repair, const struct place *place)
     if (ledger->has_job && moves)
         printf("          the fan-out in progress ends: who has not got its message gets none\n");
     if (repair->take == TAKE_KAFKA && place->mark.has_job)
-        printf("          the fan-out in progress begins once more: who has got its message gets "
-               "it again\n");
-    else if (place->kind == MR_MARK_OURS && place->unit > ledger->unit)
-        printf("          if the last of the units %" PRId64 " to %" PRId64
-               " were a fan-out in progress, what they sent of it is sent again\n",
-               ledger->unit + 1, place->unit);
+        printf("          the fan-out in progress goes on after what Kafka has of it\n");
     if (ledger->has_redo && !(place->kind == MR_MARK_OURS && place->mark.unit == ledger->unit))
         printf("          the messages of unit %" PRId64
                " that were kept to be sent again are forgotten: `millrace audit` tells whether "
@@ -141,8 +136,7 @@ static void show(const struct repair *repair, const struct place *place)
             printf(", unit %" PRId64, place->mark.unit);
         break;
     case MR_MARK_FOREIGN:
-        printf(", of another ledger%s",
-               repair->dsn ? "" : " (a fan-out in progress there begins once more)");
+        printf(", of another ledger");
         break;
     case MR_MARK_PLAIN:
         printf(", set from outside");

@@ -81,6 +81,20 @@ static bool open_source(void *arg, int index, struct mr_source **out, struct mr_
     return mr_kafka_source_open(&options, out, err);
 }
 
+static const char *brokers_of(const struct mr_node *kafka)
+{
+    const struct mr_node *servers = mr_node_child(kafka, "bootstrap.servers");
+    return servers ? servers->text : NULL;
+}
+
+/* Then there is nothing to ask. */
+static bool same_brokers(const struct mr_node *node)
+{
+    const char *source = brokers_of(mr_node_at(node, "source.kafka"));
+    const char *sink = brokers_of(mr_settings_writer(node));
+    return source && sink && strcmp(source, sink) == 0;
+}
+
 static bool open_sink(void *arg, int index, struct mr_sink **out, struct mr_error *err)
 {
     const struct pipeline_wire *wire = arg;
@@ -89,6 +103,11 @@ static bool open_sink(void *arg, int index, struct mr_sink **out, struct mr_erro
     /* A topic that is missing is better told before the first message than with it. */
     if (!mr_kafka_check(wire->sink_properties, wire->n_sink_properties, wire->sink_topics.items,
                         wire->sink_topics.n, LOOK_TIMEOUT_MS, err))
+        return false;
+    if (wire->exactly_once && !same_brokers(wire->node) &&
+        !mr_kafka_same_cluster(wire->source_properties, wire->n_source_properties,
+                               wire->sink_properties, wire->n_sink_properties, LOOK_TIMEOUT_MS,
+                               err))
         return false;
     struct mr_kafka_sink_options options = {
         .properties = wire->sink_properties,

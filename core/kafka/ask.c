@@ -123,6 +123,42 @@ static bool look_for(const struct asker *asker, const struct rd_kafka_metadata *
     return ok;
 }
 
+static char *cluster_of(const struct mr_kafka_property *properties, size_t n, int timeout_ms,
+                        struct mr_error *err)
+{
+    struct asker asker = {0};
+    const struct rd_kafka_metadata *metadata = NULL;
+    char *id = NULL;
+    if (asker_open(&asker, properties, n, err) &&
+        fetch_metadata(&asker, timeout_ms, &metadata, err)) {
+        char *told = rd_kafka_clusterid(asker.rk, timeout_ms);
+        id = mr_strdup(told ? told : "");
+        if (told)
+            rd_kafka_mem_free(asker.rk, told);
+        rd_kafka_metadata_destroy(metadata);
+    }
+    asker_close(&asker);
+    return id;
+}
+
+bool mr_kafka_same_cluster(const struct mr_kafka_property *source, size_t n_source,
+                           const struct mr_kafka_property *sink, size_t n_sink, int timeout_ms,
+                           struct mr_error *err)
+{
+    char *one = cluster_of(source, n_source, timeout_ms, err);
+    char *other = one ? cluster_of(sink, n_sink, timeout_ms, err) : NULL;
+    bool ok = one && other;
+    if (ok && strcmp(one, other) != 0)
+        ok = mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
+                          "the source is in the Kafka cluster \"%s\", the sink in \"%s\": "
+                          "delivery = \"exactly_once\" writes messages and offsets in one "
+                          "transaction, which one cluster must hold; use \"at_least_once\" here",
+                          one, other);
+    free(one);
+    free(other);
+    return ok;
+}
+
 bool mr_kafka_check(const struct mr_kafka_property *properties, size_t n_properties,
                     const char *const *topics, size_t n_topics, int timeout_ms,
                     struct mr_error *err)

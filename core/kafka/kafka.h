@@ -92,6 +92,11 @@ MR_MUSTCHECK bool mr_kafka_partitions(const struct mr_kafka_property *properties
                                       size_t n_properties, const char *topic, int timeout_ms,
                                       int32_t *n, struct mr_error *err);
 
+/* Do both lead to the same cluster? MR_STOP, 78: they do not. */
+MR_MUSTCHECK bool mr_kafka_same_cluster(const struct mr_kafka_property *source, size_t n_source,
+                                        const struct mr_kafka_property *sink, size_t n_sink,
+                                        int timeout_ms, struct mr_error *err);
+
 /* Creates topics; one that exists already is fine and is left as it is. replication 0: the broker's
  * default. */
 MR_MUSTCHECK bool mr_kafka_create_topics(const struct mr_kafka_property *properties,

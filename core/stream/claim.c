@@ -121,7 +121,7 @@ static bool read_kafka(struct claiming *c, struct mr_error *err)
     if (c->part->owner_gone && !end_owner_before(c, err))
         return false;
     if (!source->ops->committed(source, at, timeout_ms, &c->committed, err) &&
-        !(err->action == MR_RETRY && end_owner_before(c, err) &&
+        !(err->action == MR_RETRY && c->part->blocked++ && end_owner_before(c, err) &&
           source->ops->committed(source, at, timeout_ms, &c->committed, err)))
         return false;
     if (!source->ops->watermarks(source, at, timeout_ms, &c->low, &c->high, err))
@@ -254,6 +254,14 @@ static bool redo(struct claiming *c, struct mr_error *err)
     return true;
 }
 
+/* The position must still exist in the topic. */
+static bool check_input(const struct claiming *c, struct mr_error *err)
+{
+    if (c->part->position >= c->low && c->part->position <= c->high)
+        return true;
+    return mr_halt_input_gone(c->delivery, c->part, c->low, c->high, err);
+}
+
 /* The ledger knows this partition: does Kafka agree, give or take the last unit? */
 static bool compare(struct claiming *c, struct mr_error *err)
 {
@@ -273,7 +281,8 @@ static bool compare(struct claiming *c, struct mr_error *err)
         if (!delivery->store->ops->redo(delivery->store, &part->at, part->unit, &stored, &found,
                                         err))
             return false;
-        return !found || mr_halt_moved(delivery, part, -1, err);
+        /* A topic that is deleted takes the group's offsets along. */
+        return !found || (check_input(c, err) && mr_halt_moved(delivery, part, -1, err));
     case MR_MARK_OURS:
         break;
     }
@@ -282,6 +291,9 @@ static bool compare(struct claiming *c, struct mr_error *err)
     if (c->mark.unit < part->unit - 1 && !mr_fault_mutant("commit_without_offsets"))
         return mr_halt_moved(delivery, part, c->committed.offset, err);
     c->confirmed = c->mark.unit == part->unit;
+    /* Marked is never ahead of decided: the ledger lost what moved it, or the offset was moved. */
+    if (c->confirmed && c->committed.offset > part->position)
+        return mr_halt_moved(delivery, part, c->committed.offset, err);
     return c->confirmed || redo(c, err);
 }
 
@@ -306,14 +318,6 @@ static bool finish_before(struct claiming *c, struct mr_error *err)
 }
 
 /* --- e: go on --- */
-
-/* The position must still exist in the topic. */
-static bool check_input(const struct claiming *c, struct mr_error *err)
-{
-    if (c->part->position >= c->low && c->part->position <= c->high)
-        return true;
-    return mr_halt_input_gone(c->delivery, c->part, c->low, c->high, err);
-}
 
 static bool same_offset(const struct mr_committed *a, const struct mr_committed *b)
 {
@@ -382,6 +386,7 @@ static void go_on(struct claiming *c)
     free(part->owner_before);
     part->owner_before = NULL;
     part->owner_gone = false;
+    part->blocked = 0;
     part->claimed = true;
     mr_metric_add(c->delivery->counters.claims, 1);
 }

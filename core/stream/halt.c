@@ -42,10 +42,10 @@ bool mr_halt_other_ledger(const struct mr_delivery *delivery, const struct mr_pa
 {
     char cure[900], run[512];
     if (!delivery->store) {
-        snprintf(cure, sizeof cure,
-                 "put sinks.postgres back, or, to go on without it from the group's offset (a "
-                 "message whose fan-out is in progress there begins once more), run: %s",
-                 command(delivery, part, MR_TAKE_KAFKA, run));
+        snprintf(
+            cure, sizeof cure,
+            "put sinks.postgres back, or, to go on without it from the group's offset, run: %s",
+            command(delivery, part, MR_TAKE_KAFKA, run));
         return halt(delivery, part,
                     "the group's offset belongs to a Postgres ledger, and there is no Postgres "
                     "sink in the configuration",
@@ -96,8 +96,8 @@ bool mr_halt_lost_commits(const struct mr_delivery *delivery, const struct mr_pa
              ": Postgres lost committed rows (a restored backup or a fail-over)",
              kafka_unit, part->unit);
     snprintf(cure, sizeof cure,
-             "to go on after what Kafka has, sending nothing twice but the fan-out that was in "
-             "progress, run: %s ; the rows that are missing are named by: millrace audit %s",
+             "to go on after what Kafka has, sending nothing twice, run: %s ; the rows that are "
+             "missing are named by: millrace audit %s",
              command(delivery, part, MR_TAKE_KAFKA, run), delivery->options.pipeline);
     return halt(delivery, part, what, cure, err);
 }

@@ -29,6 +29,7 @@ struct mr_part {
     bool try_due;            /* the next message is the first since the claim: it is noted */
     uint64_t careful;        /* so many messages go one by one, each noted */
     int64_t recompute_until; /* mutant redo_recomputed only */
+    int blocked;             /* times its offset was not stable, since the last claim */
     bool owner_gone;         /* and it is known to be dead */
     char *owner_before;      /* whose transaction may still be open; NULL: nobody's but ours */
     /* Fan-out in progress, as the ledger has it. Owns the bytes. */

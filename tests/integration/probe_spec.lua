@@ -48,6 +48,14 @@ describe("a broker without transactions", function()
     assert.equal("0", s:sql "select coalesce(max(unit), 0) from millrace_ledger")
   end)
 
+  it("is told from the source's cluster: one transaction cannot span two", function()
+    s.promo.source.kafka["bootstrap.servers"] = os.getenv("KAFKA_BROKERS")
+    local d = s:start { wait = false }
+    assert.equal(78, d:wait_end(60), d:tail())
+    assert.truthy(d:log():find("which one cluster must hold", 1, true), d:log())
+    assert.equal(0, s:count())
+  end)
+
   it("will do for at_least_once, also for a pipeline that was refused", function()
     send()
     assert.equal(78, s:start({ wait = false }):wait_end(60))
