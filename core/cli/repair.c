@@ -113,6 +113,10 @@ static void show_ledger(const struct repair *repair, const struct place *place)
         printf("          the fan-out in progress ends: who has not got its message gets none\n");
     if (repair->take == TAKE_KAFKA && place->mark.has_job)
         printf("          the fan-out in progress goes on after what Kafka has of it\n");
+    else if (place->kind == MR_MARK_OURS && place->unit > ledger->unit && !moves)
+        printf("          what units %" PRId64 " to %" PRId64
+               " sent of the fan-out in progress is sent again: its place is too long for Kafka\n",
+               ledger->unit + 1, place->unit);
     if (ledger->has_redo && !(place->kind == MR_MARK_OURS && place->mark.unit == ledger->unit))
         printf("          the messages of unit %" PRId64
                " that were kept to be sent again are forgotten: `millrace audit` tells whether "
@@ -161,8 +165,9 @@ static bool carry_out(const struct repair *repair, struct place *place, struct m
                                              (repair->take == TAKE_KAFKA || !repair->dsn)
                                          ? &place->mark.job
                                          : NULL;
-    bool ok = mr_mark_format(mark->metadata, repair->dsn ? place->ledger.ledger_id : no_ledger,
-                             place->unit, 0, job);
+    const char *id = repair->dsn ? place->ledger.ledger_id : no_ledger;
+    bool ok = mr_mark_format(mark->metadata, id, place->unit, 0, job) ||
+              (repair->dsn && mr_mark_format(mark->metadata, id, place->unit, 0, NULL));
     mr_assert(ok);
     ok = (!place->row ||
           mr_postgres_repair_set(place->row, place->unit, place->next_offset, job, err)) &&

@@ -148,7 +148,7 @@ bool mr_kafka_same_cluster(const struct mr_kafka_property *source, size_t n_sour
     char *one = cluster_of(source, n_source, timeout_ms, err);
     char *other = one ? cluster_of(sink, n_sink, timeout_ms, err) : NULL;
     bool ok = one && other;
-    if (ok && strcmp(one, other) != 0)
+    if (ok && *one && *other && strcmp(one, other) != 0) /* "": it did not say */
         ok = mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
                           "the source is in the Kafka cluster \"%s\", the sink in \"%s\": "
                           "delivery = \"exactly_once\" writes messages and offsets in one "

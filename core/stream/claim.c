@@ -271,6 +271,10 @@ static bool compare(struct claiming *c, struct mr_error *err)
     bool found;
     switch (c->kind) {
     case MR_MARK_FOREIGN:
+        /* Brought along and adopted, and not marked since. */
+        if (c->mark.no_ledger && c->mark.unit == part->unit &&
+            c->committed.offset == part->position)
+            return true;
         return mr_halt_other_ledger(delivery, part, false, err);
     case MR_MARK_PLAIN:
         /* Adopted, and not marked since: nothing was decided yet. */

@@ -208,6 +208,36 @@ c.commit(offsets=[TopicPartition(sys.argv[2], 0, int(sys.argv[3]))], asynchronou
     assert.is_true(found.missing <= 500 and found.extra == 0 and found.doubled == 0, cjson.encode(found))
   end)
 
+  it("goes on after what Kafka has of a fan-out that Postgres has lost", function()
+    s:subscribers(1, 20000)
+    s.promo.unit = { outputs = 500 }
+    local started = s:start()
+    campaign "big"
+    s:wait_rows(1000)
+    started:kill()
+    s:sql [[create table kept_ledger as select * from millrace_ledger;
+      create table kept_rows as select * from subscribers_feedback]]
+    started = s:start()
+    s:wait_rows(s:count() + 2000)
+    assert.equal(0, (started:stop())) -- killed, it would leave a transaction that the old ledger does not know of
+    assert.is_true(s:count() < 20000, "it was done before the kill")
+    s:sql [[truncate millrace_ledger; insert into millrace_ledger select * from kept_ledger;
+      truncate subscribers_feedback; insert into subscribers_feedback select * from kept_rows;
+      delete from millrace_redo]]
+    local commands = halted "Postgres lost committed rows"
+    local out = repaired(commands[1])
+    assert.truthy(out:find("the fan-out in progress goes on after what Kafka has of it", 1, true), out)
+    s:start()
+    local report
+    shell.wait(60, "a message for everybody", function()
+      local _, text, err = s:cli("audit", "--until", "2100-01-01", "--json")
+      report = cjson.decode(text == "" and error(err) or text)
+      return report.messages >= 20000
+    end)
+    assert.same({ 20000, 0, 0 }, { report.messages, report.missing, report.doubled })
+    assert.is_true(report.extra > 0, cjson.encode(report))
+  end)
+
   it("cures a pipeline without a database too", function()
     s.promo.sinks.postgres, s.promo.audit = nil, nil
     s.promo.dead_letters = { topic = s.id .. "_dead" }

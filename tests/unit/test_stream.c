@@ -941,6 +941,33 @@ static void without_a_ledger_a_start_is_written_into_kafka(void **state)
     }
 }
 
+/* A crash after the ledger was written, before Kafka was told, changes nothing. */
+static void what_was_brought_along_is_adopted_once(void **state)
+{
+    (void)state;
+    const struct mr_job_state job = {{"keys", 4}, {"at", 2}, 77};
+    struct mem_world world;
+    struct hand hand;
+    struct mr_error err;
+    mem_world_init(&world);
+    mem_add(&world, 0, "a x");
+    world.offsets[0] = (struct mr_committed){.present = true};
+    assert_true(mr_mark_format(world.offsets[0].metadata, "00000000", 7, 0, &job));
+    struct mr_committed before = world.offsets[0];
+    for (int i = 0; i < 2; i++) {
+        world.offsets[0] = before;
+        hand_init(&hand, &world);
+        assert_true(mr_delivery_claim(&hand.delivery, &hand.part, &err));
+        assert_int_equal(hand.part.unit, 7);
+        assert_true(hand.part.has_job);
+        assert_int_equal(world.ledger[0].unit, 7);
+        assert_non_null(strstr(world.offsets[0].metadata, world.ledger_id));
+        assert_non_null(strstr(world.offsets[0].metadata, ";t=77;k=6b657973;c=6174"));
+        hand_fini(&hand);
+    }
+    mem_world_fini(&world);
+}
+
 /* The ledger may hold a fan-out in progress, which would begin once more. */
 static void a_store_that_was_taken_away_halts(void **state)
 {
@@ -1125,6 +1152,7 @@ int main(void)
         cmocka_unit_test(claim_goes_on_or_halts_with_a_cure),
         cmocka_unit_test(without_a_ledger_the_cure_names_none),
         cmocka_unit_test(without_a_ledger_a_start_is_written_into_kafka),
+        cmocka_unit_test(what_was_brought_along_is_adopted_once),
         cmocka_unit_test(a_store_that_was_taken_away_halts),
         cmocka_unit_test(a_new_group_starts_where_it_is_told),
         cmocka_unit_test(a_halt_ends_the_worker_with_its_code),
