@@ -210,12 +210,13 @@ static bool deliver_plainly(struct mr_delivery *delivery, struct mr_range *range
 
 /* --- exactly_once --- */
 
+/* What is decided says when it was built: not long ago. */
 static bool is_stale(const struct mr_delivery *delivery, const struct mr_range *range,
                      struct mr_error *err)
 {
     int64_t took_ms = mr_clock_mono_ms() - range->began_ms;
     if (!delivery->options.decide_within_ms || took_ms < delivery->options.decide_within_ms ||
-        range->n_frames <= 1) /* it cannot be made smaller */
+        delivery->smallest)
         return false;
     mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                  "a unit took %" PRId64 " ms to be written to Kafka and Postgres, at most %d are "

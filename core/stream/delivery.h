@@ -64,6 +64,7 @@ struct mr_delivery {
     struct mr_delivery_counters counters;
     struct mr_watch *watch; /* may be NULL */
     struct mr_buf labels;   /* of the counters by class */
+    bool smallest;          /* units cannot be made smaller: one that is slow is not begun anew */
     bool fenced;            /* our own transactions are settled: none is open or in doubt */
     char ended_owner[256];  /* whose transaction we have ended since, lest it be done for each
                                partition */

@@ -43,6 +43,7 @@ bool mr_worker_commit_unit(struct mr_worker *worker)
 {
     struct mr_error err;
     uint64_t n_outputs = worker->unit.n_outputs;
+    worker->delivery.smallest = worker->pipeline.unit_outputs <= 1;
     bool ok = mr_delivery_commit(&worker->delivery, &worker->unit, &err);
     for (size_t i = 0; ok && i < worker->unit.n_segments; i++)
         if (worker->unit.segments[i].dead)
