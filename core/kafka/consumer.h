@@ -70,6 +70,9 @@ bool mr_kafka_rebalance_is_member(struct mr_kafka_consumer *consumer);
 const struct mr_member *mr_kafka_rebalance_member(struct mr_source *source);
 void mr_kafka_rebalance_forget(struct mr_kafka_consumer *consumer);
 
+/* offsets.c */
+/* rd_kafka_assign, and its end. Any thread. */
+rd_kafka_resp_err_t mr_kafka_assign(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *list);
 /* offsets.c: members of mr_source_ops */
 bool mr_kafka_offsets_committed(struct mr_source *source, const struct mr_partition *at,
                                 int timeout_ms, struct mr_committed *out, struct mr_error *err);

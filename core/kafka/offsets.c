@@ -100,6 +100,23 @@ static bool moved_on(const struct mr_kafka_consumer *consumer, const char *what,
                                  "the partitions were taken away meanwhile", err);
 }
 
+/*
+ * librdkafka up to 2.15 asserts in the middle of an assignment when a partition that it is told to
+ * stop is told so again before it has done it (its issue 5573): assign, which stops what runs, and
+ * another assign, or a revocation, close behind. So each is waited for. The stop and its answer
+ * pass through the queue of librdkafka's main thread, in order; so do these two questions.
+ */
+rd_kafka_resp_err_t mr_kafka_assign(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *list)
+{
+    rd_kafka_resp_err_t code = rd_kafka_assign(rk, list);
+    for (int i = 0; i < 2; i++) {
+        rd_kafka_topic_partition_list_t *now = NULL;
+        if (!rd_kafka_assignment(rk, &now))
+            rd_kafka_topic_partition_list_destroy(now);
+    }
+    return code;
+}
+
 bool mr_kafka_offsets_start(struct mr_source *source, const struct mr_mark *marks, size_t n,
                             struct mr_error *err)
 {
@@ -108,7 +125,7 @@ bool mr_kafka_offsets_start(struct mr_source *source, const struct mr_mark *mark
         return moved_on(consumer, "start reading", err);
     consumer->last_topic = NULL;
     rd_kafka_topic_partition_list_t *list = mr_kafka_offsets_list(marks, n, false);
-    rd_kafka_resp_err_t code = rd_kafka_assign(consumer->rk, list);
+    rd_kafka_resp_err_t code = mr_kafka_assign(consumer->rk, list);
     rd_kafka_topic_partition_list_destroy(list);
     if (code)
         return mr_kafka_contact_fail(&consumer->contact, code, "start reading", NULL, NULL, err);

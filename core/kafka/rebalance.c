@@ -107,7 +107,7 @@ static void assigned(struct mr_kafka_consumer *consumer,
     consumer->tell_revoked |= consumer->owned;
     consumer->tell_assigned = true;
     rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(0);
-    rd_kafka_assign(consumer->rk, none);
+    mr_kafka_assign(consumer->rk, none);
     rd_kafka_topic_partition_list_destroy(none);
 }
 
@@ -122,7 +122,7 @@ static void revoked(struct mr_kafka_consumer *consumer)
     consumer->n_assigned = 0;
     consumer->tell_assigned = false;
     consumer->tell_revoked |= consumer->owned;
-    rd_kafka_assign(consumer->rk, NULL);
+    mr_kafka_assign(consumer->rk, NULL);
 }
 
 void mr_kafka_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,

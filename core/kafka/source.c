@@ -80,10 +80,13 @@ static enum mr_event fatal(struct mr_kafka_consumer *consumer, struct mr_error *
 {
     char why[512] = "";
     rd_kafka_resp_err_t code = rd_kafka_fatal_error(consumer->rk, why, sizeof why);
+    /* No proof of a second process: a static member whose answer to JoinGroup was lost with its
+     * broker is fenced by itself. A lock in Postgres tells two processes of one name apart. */
     if (code == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID)
-        mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                     "another consumer of group %s uses the same instance name; give each "
-                     "process its own `instance`",
+        mr_error_set(err, MR_RECOVER, MR_EXIT_TRY_AGAIN,
+                     "the consumer of group %s was fenced by one of the same instance name, "
+                     "which may be itself, before a connection broke: joining again (should two "
+                     "processes run under one `instance`, give each its own)",
                      consumer->group);
     else
         mr_error_set(err, MR_STOP, MR_EXIT_UNREACHABLE, "the consumer of group %s gave up: %s",

@@ -426,6 +426,23 @@ static void a_small_prefetch_does_not_stall(void **state)
     assert_true(mr_clock_mono_ms() - began < 5000);
 }
 
+/* Without waiting for each, librdkafka aborts the process within some hundred rounds. */
+static void starts_close_behind_each_other_are_survived(void **state)
+{
+    (void)state;
+    struct mr_error err;
+    for (int i = 0; i < 3000; i++) {
+        start_all(bulk_reader, i % 100);
+        start_all(bulk_reader, i % 50);
+        assert_true(bulk_reader->ops->start(bulk_reader, NULL, 0, &err));
+    }
+    struct mr_record rec;
+    start_all(bulk_reader, 7);
+    await(bulk_reader, MR_EVENT_RECORD, &rec, NULL);
+    assert_int_equal(rec.offset, 7);
+    bulk_reader->ops->release(bulk_reader, &rec);
+}
+
 static void a_position_outside_of_the_topic_is_left_to_a_claim(void **state)
 {
     (void)state;
@@ -535,6 +552,7 @@ int main(void)
         cmocka_unit_test(losing_membership_is_told_before_the_new_assignment),
         cmocka_unit_test(keys_nulls_headers_and_timestamps_survive),
         cmocka_unit_test(a_small_prefetch_does_not_stall),
+        cmocka_unit_test(starts_close_behind_each_other_are_survived),
         cmocka_unit_test(a_position_outside_of_the_topic_is_left_to_a_claim),
         cmocka_unit_test(two_members_share_and_a_third_gets_nothing),
         cmocka_unit_test(a_topic_that_does_not_exist_is_named),
