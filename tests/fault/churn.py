@@ -277,6 +277,8 @@ class Churn:
             self.turn()
             time.sleep(0.1)  # poll
         for daemon in self.daemons:
+            daemon.wait_log("ready: ")  # it has claimed: what was decided by the one before has its mark
+        for daemon in self.daemons:
             daemon.stop()
 
     def struck(self):

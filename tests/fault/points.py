@@ -95,6 +95,7 @@ class Lane:
         self.daemon.start()
         self.stage.flush()
         self.stage.wait_done([self.daemon])
+        self.daemon.wait_log("ready: ")  # it has claimed: what was decided by the one before has its mark
         self.daemon.stop()
 
     def die(self, point, what):
