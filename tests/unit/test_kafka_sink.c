@@ -244,7 +244,7 @@ static void a_missing_topic_is_a_sentence(void **state)
 {
     (void)state;
     struct mr_error err;
-    open_sink("topic.metadata.propagation.max.ms", "100", 0);
+    open_sink("topic.metadata.propagation.max.ms", "2000", 0);
     rd_kafka_mock_topic_set_error(mock.cluster, "out", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
     assert_false(send_numbered(sink, "a", 2, &err));
     assert_int_equal(err.action, MR_RETRY);
