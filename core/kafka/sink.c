@@ -298,7 +298,7 @@ static void sink_close(struct mr_sink *base)
         return;
     sink_abort(base);
     mr_kafka_sink_close_producer(sink);
-    mr_kafka_sink_reap_calls(sink);
+    mr_kafka_sink_leave_calls(sink);
     for (size_t i = 0; i < sink->n_topics; i++)
         free(sink->names[i]);
     free(sink->names);

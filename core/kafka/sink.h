@@ -97,6 +97,8 @@ MR_MUSTCHECK bool mr_kafka_sink_send_offsets(struct mr_kafka_sink *sink,
 
 /* Frees what calls left behind, as far as they have come back. */
 void mr_kafka_sink_reap_calls(struct mr_kafka_sink *sink);
+/* The same, at the end: what has not come back is nobody's any more. */
+void mr_kafka_sink_leave_calls(struct mr_kafka_sink *sink);
 
 /* sink_transaction.c, for sink.c */
 /* Ends the open transaction, or the producer where that is not certain to work. */

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 enum {
@@ -73,6 +74,23 @@ void mr_kafka_sink_reap_calls(struct mr_kafka_sink *sink)
             at = &call->next;
         }
     }
+}
+
+/* Of sinks that were closed: nobody waits for them any more, and the process ends without them. */
+static struct mr_kafka_call *orphans;
+static pthread_mutex_t orphans_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void mr_kafka_sink_leave_calls(struct mr_kafka_sink *sink)
+{
+    mr_kafka_sink_reap_calls(sink);
+    pthread_mutex_lock(&orphans_lock);
+    while (sink->left_behind) {
+        struct mr_kafka_call *call = sink->left_behind;
+        sink->left_behind = call->next;
+        call->next = orphans;
+        orphans = call;
+    }
+    pthread_mutex_unlock(&orphans_lock);
 }
 
 bool mr_kafka_sink_send_offsets(struct mr_kafka_sink *sink,
