@@ -251,7 +251,12 @@ static void a_missing_topic_is_a_sentence(void **state)
     assert_non_null(strstr(err.msg, "topic out does not exist"));
     assert_non_null(strstr(err.msg, "init --create-topics"));
     rd_kafka_mock_topic_set_error(mock.cluster, "out", RD_KAFKA_RESP_ERR_NO_ERROR);
-    assert_true(send_numbered(sink, "b", 2, &err)); /* found as soon as it is there */
+    /* Found when it is there, with a new look at the cluster. */
+    int64_t deadline = mr_clock_mono_ms() + 20000;
+    while (!send_numbered(sink, "b", 2, &err)) {
+        assert_int_equal(err.action, MR_RETRY);
+        assert_true(mr_clock_mono_ms() < deadline);
+    }
 }
 
 /* What an abort leaves behind must be gone from librdkafka: the values are scribbled over and freed
