@@ -159,7 +159,7 @@ return {
     doc = "`exactly_once`: each output once in Kafka (for readers with `isolation.level=read_committed`) and once in "
       .. "Postgres, whatever dies. It needs a broker with transactions (Apache Kafka, not a mock), and source and sink "
       .. "in one cluster. Without a Postgres sink keep `instance` stable: only a process of the same name can end what "
-      .. "a dead one left open, others wait for Kafka to do it, about half a minute. `at_least_once`: "
+      .. "a dead one left open, others wait for its time-out in Kafka (20 s). `at_least_once`: "
       .. "Postgres is exact; after a crash messages may come twice in Kafka. A change takes effect with a restart, "
       .. "and loses and doubles nothing." },
   { path = "pipelines.*.dead_letters", type = "table",
