@@ -23,8 +23,6 @@
 enum { ASK_MS = 10000 };
 enum take { TAKE_LEDGER, TAKE_KAFKA, TAKE_EARLIEST };
 
-static const char no_ledger[] = "00000000"; /* in the mark of a pipeline without a database */
-
 struct repair {
     const struct mr_cli_args *args;
     const char *group, *dsn; /* dsn NULL: Kafka alone */
@@ -60,8 +58,9 @@ static bool look(const struct repair *repair, struct place *place, struct mr_err
     if (!mr_kafka_group_offsets(repair->properties, repair->n_properties, repair->group, &place->at,
                                 ASK_MS, &place->committed, &place->low, &place->high, err))
         return false;
-    place->kind = mr_mark_read(&place->committed, repair->dsn ? place->ledger.ledger_id : no_ledger,
-                               &place->mark, &place->mark_job);
+    place->kind =
+        mr_mark_read(&place->committed, repair->dsn ? place->ledger.ledger_id : MR_NO_LEDGER,
+                     &place->mark, &place->mark_job);
     return true;
 }
 
@@ -165,7 +164,7 @@ static bool carry_out(const struct repair *repair, struct place *place, struct m
                                              (repair->take == TAKE_KAFKA || !repair->dsn)
                                          ? &place->mark.job
                                          : NULL;
-    const char *id = repair->dsn ? place->ledger.ledger_id : no_ledger;
+    const char *id = repair->dsn ? place->ledger.ledger_id : MR_NO_LEDGER;
     bool ok = mr_mark_format(mark->metadata, id, place->unit, 0, job) ||
               (repair->dsn && mr_mark_format(mark->metadata, id, place->unit, 0, NULL));
     mr_assert(ok);

@@ -173,8 +173,8 @@ static bool init_failed(struct mr_kafka_contact *contact, rd_kafka_resp_err_t co
     snprintf(what, sizeof what, "starting transactions as \"%s\"", contact->transactional_id);
     if (code == RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT)
         return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                            "%s: Kafka at %s allows no transaction of 60 s: set the brokers' "
-                            "transaction.max.timeout.ms to 60000 or more",
+                            "%s: Kafka at %s does not allow transactions as long as Millrace's: "
+                            "set the brokers' transaction.max.timeout.ms to 60000 or more",
                             what, contact->brokers);
     if (contact->down && contact->last[0])
         return mr_kafka_contact_fail(contact, RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, what, NULL,

@@ -89,8 +89,8 @@ static bool take_ledger(struct claiming *c, struct mr_error *err)
 /*
  * A transaction that the owner before left open keeps the offset from being stable, if it had come
  * that far, and in any case keeps what comes after it in the output topics from readers. One that
- * is gone will not end it; one that is there may be about to, and is left alone unless it blocks
- * us.
+ * is gone will not end it; one that is there may be about to, and is left alone unless it blocks us
+ * a second time.
  */
 static bool end_owner_before(struct claiming *c, struct mr_error *err)
 {
@@ -305,9 +305,7 @@ static bool finish_before(struct claiming *c, struct mr_error *err)
 {
     struct mr_delivery *delivery = c->delivery;
     struct mr_part *part = c->part;
-    const char *ledger_id =
-        delivery->store ? delivery->store->ops->ledger_id(delivery->store) : "00000000";
-    c->kind = mr_mark_read(&c->committed, ledger_id, &c->mark, &c->mark_job);
+    c->kind = mr_mark_read(&c->committed, mr_delivery_ledger_id(delivery), &c->mark, &c->mark_job);
     if (!delivery->store) {
         if (c->kind == MR_MARK_FOREIGN)
             return mr_halt_other_ledger(delivery, part, false, err);
@@ -340,9 +338,8 @@ static bool read_back(struct claiming *c, int64_t probe, const struct mr_committ
     if (!source->ops->committed(source, &c->part->at, delivery->options.claim_timeout_ms,
                                 &c->committed, err))
         return false;
-    const char *id =
-        delivery->store ? delivery->store->ops->ledger_id(delivery->store) : "00000000";
-    if (mr_mark_read(&c->committed, id, &mark, &c->mark_job) != MR_MARK_OURS ||
+    if (mr_mark_read(&c->committed, mr_delivery_ledger_id(delivery), &mark, &c->mark_job) !=
+            MR_MARK_OURS ||
         mark.probe != probe) {
         if (same_offset(&c->committed, before))
             return mr_halt_no_transactions(delivery, err);

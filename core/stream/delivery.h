@@ -95,6 +95,9 @@ static inline bool mr_delivery_transactional(const struct mr_delivery *delivery)
     return delivery->options.exactly_once && delivery->sink;
 }
 
+/* Of the marks. */
+const char *mr_delivery_ledger_id(const struct mr_delivery *delivery);
+
 /*
  * Delivers the whole unit, in one transaction or, where Postgres refuses data, in as many as it
  * takes; what is at fault is dead-lettered. On true all of it is decided and the partitions have

@@ -99,7 +99,7 @@ enum mr_mark_kind mr_mark_read(const struct mr_committed *committed, const char 
         return MR_MARK_PLAIN;
     if (!read_number(at, 'p', &text->probe))
         text->probe = 0;
-    text->no_ledger = strncmp(at + 6, "00000000", ID_LEN) == 0;
+    text->no_ledger = strncmp(at + 6, MR_NO_LEDGER, ID_LEN) == 0;
     read_job(at, text, job);
     return strncmp(at + 6, ledger_id, ID_LEN) == 0 ? MR_MARK_OURS : MR_MARK_FOREIGN;
 }

@@ -14,6 +14,8 @@
 #include "millrace/source.h"
 #include "millrace/store.h"
 
+#define MR_NO_LEDGER "00000000"
+
 enum mr_mark_kind {
     MR_MARK_ABSENT, /* no committed offset */
     MR_MARK_PLAIN,  /* an offset without our prefix: another program's, or moved from outside */

@@ -28,19 +28,23 @@ void mr_delivery_reserve(struct mr_delivery *delivery, size_t n)
         delivery->redo_bytes[i] = (struct mr_buf){0};
 }
 
+const char *mr_delivery_ledger_id(const struct mr_delivery *delivery)
+{
+    return delivery->store ? delivery->store->ops->ledger_id(delivery->store) : MR_NO_LEDGER;
+}
+
 bool mr_delivery_put_mark(struct mr_delivery *delivery, size_t i, const struct mr_partition *at,
                           int64_t next_offset, int64_t unit, int64_t probe,
                           const struct mr_job_state *job, struct mr_error *err)
 {
-    struct mr_store *store = delivery->store;
     struct mr_mark *mark = &delivery->marks[i];
     mark->at = *at;
     mark->next_offset = next_offset;
-    const char *ledger_id = store ? store->ops->ledger_id(store) : "00000000";
+    const char *ledger_id = mr_delivery_ledger_id(delivery);
     if (mr_mark_format(mark->metadata, ledger_id, unit, probe, job))
         return true;
     /* With a ledger the fan-out's state is there too. */
-    if (store && mr_mark_format(mark->metadata, ledger_id, unit, probe, NULL))
+    if (delivery->store && mr_mark_format(mark->metadata, ledger_id, unit, probe, NULL))
         return true;
     return mr_error_reject(err, "too_large",
                            "the keys of this message's fan-out do not fit into an offset's "
@@ -80,9 +84,7 @@ bool mr_delivery_send_marks(struct mr_delivery *delivery, size_t n, struct mr_er
 static int compare_steps(const void *a, const void *b)
 {
     const struct mr_advance *x = a, *y = b;
-    int order = strcmp(x->at.topic, y->at.topic);
-    return order ? order
-                 : (x->at.partition > y->at.partition) - (x->at.partition < y->at.partition);
+    return mr_partition_compare(&x->at, &y->at);
 }
 
 /* A redo alone waits while a message is under suspicion: writing the position acquits it. */

@@ -38,6 +38,13 @@ struct mr_part {
     int64_t job_trigger_ms;
 };
 
+/* The order in which ledger rows are taken, the same for everybody: none waits in a circle. */
+static inline int mr_partition_compare(const struct mr_partition *a, const struct mr_partition *b)
+{
+    int order = strcmp(a->topic, b->topic);
+    return order ? order : (a->partition > b->partition) - (a->partition < b->partition);
+}
+
 void mr_part_set_job(struct mr_part *part, const struct mr_job_state *job); /* copies; NULL: none */
 struct mr_job_state mr_part_job(const struct mr_part *part);                /* borrows */
 void mr_part_fini(struct mr_part *part);

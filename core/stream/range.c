@@ -17,9 +17,7 @@
 static int compare_parts(const void *a, const void *b)
 {
     const struct mr_part *x = *(struct mr_part *const *)a, *y = *(struct mr_part *const *)b;
-    int order = strcmp(x->at.topic, y->at.topic);
-    return order ? order
-                 : (x->at.partition > y->at.partition) - (x->at.partition < y->at.partition);
+    return mr_partition_compare(&x->at, &y->at);
 }
 
 static void list_parts(struct mr_delivery *delivery, struct mr_range *range)

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 250 };
+enum { LOOK_MS = 250, FLUSH_US = 10000 };
 
 /* Warn beyond what its own time-outs allow in ordinary trouble; give up beyond all of them. */
 static const struct phase {
@@ -64,8 +64,13 @@ void mr_watch_enter(struct mr_watch *watch, enum mr_phase phase)
         return;
     int64_t now_us = mr_clock_mono_us();
     int before = atomic_load_explicit(&watch->phase, memory_order_relaxed);
-    if (watch->since_us && watch->seconds[before])
-        mr_metric_add(watch->seconds[before], (double)(now_us - watch->since_us) / 1e6);
+    if (watch->since_us)
+        watch->spent_us[before] += now_us - watch->since_us;
+    /* The metric is shared by the workers: not with every message. */
+    if (watch->spent_us[before] >= FLUSH_US && watch->seconds[before]) {
+        mr_metric_add(watch->seconds[before], (double)watch->spent_us[before] / 1e6);
+        watch->spent_us[before] = 0;
+    }
     watch->since_us = now_us;
     /* The time first: a reader between the two sees the old phase, fresh. */
     atomic_store_explicit(&watch->since_ms, now_us / 1000, memory_order_relaxed);

@@ -38,8 +38,8 @@ struct mr_watch {
     atomic_int phase;
     atomic_llong since_ms; /* monotonic */
     /* The worker's own: where its time goes. */
-    int64_t since_us;
-    struct mr_metric *seconds[MR_PHASES]; /* NULLs: not counted */
+    int64_t since_us, spent_us[MR_PHASES]; /* not in the metrics yet */
+    struct mr_metric *seconds[MR_PHASES];  /* NULLs: not counted */
 };
 
 /* Counts the time of each phase for `pipeline`. */

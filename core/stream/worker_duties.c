@@ -130,7 +130,7 @@ static bool claim_part(struct mr_worker *worker, struct mr_part *part, struct mr
 void mr_worker_claim_due(struct mr_worker *worker)
 {
     struct mr_error err;
-    size_t claimed = 0, failed = 0, left = 0;
+    size_t claimed = 0, failed = 0, left = 0, first = worker->claim_next;
     int64_t began_ms = mr_clock_mono_ms();
     if (!worker->claims_due || began_ms < worker->claim_at_ms)
         return;
@@ -145,7 +145,7 @@ void mr_worker_claim_due(struct mr_worker *worker)
     }
     for (size_t i = 0; i < worker->n_parts && !mr_worker_stopping(worker); i++) {
         /* In turn, so that those that cannot be claimed do not keep the others from it. */
-        struct mr_part *part = &worker->parts[(worker->claim_next + i) % worker->n_parts];
+        struct mr_part *part = &worker->parts[(first + i) % worker->n_parts];
         if (part->claimed)
             continue;
         if ((claimed || failed) && mr_clock_mono_ms() - began_ms >= CLAIM_SLICE_MS) {
@@ -155,9 +155,8 @@ void mr_worker_claim_due(struct mr_worker *worker)
         if (!claim_part(worker, part, &err))
             return;
         *(part->claimed ? &claimed : &failed) += 1;
-        worker->claim_last = (size_t)(part - worker->parts);
+        worker->claim_next = first + i + 1;
     }
-    worker->claim_next = worker->claim_last + 1;
     worker->claims_due = failed || left;
     if (failed) {
         worker->claim_at_ms = mr_clock_mono_ms() + mr_worker_backoff_ms(worker);

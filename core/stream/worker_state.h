@@ -38,10 +38,10 @@ struct mr_worker {
 
     bool claims_due; /* some partition is not claimed */
     int64_t claim_at_ms;
-    size_t claim_next, claim_last; /* whose turn it is, and was */
-    unsigned failures;             /* since something was decided, for the back-off */
-    int64_t failed_at_ms;          /* the latest of them */
-    unsigned pinned;               /* records since the lookup's table was pinned without a unit */
+    size_t claim_next;    /* whose turn it is */
+    unsigned failures;    /* since something was decided, for the back-off */
+    int64_t failed_at_ms; /* the latest of them */
+    unsigned pinned;      /* records since the lookup's table was pinned without a unit */
     int64_t advance_at_ms, mark_at_ms, tidy_at_ms; /* 0: nothing to do */
     struct mr_watch watch;
     int64_t pulse_at_ms;

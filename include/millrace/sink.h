@@ -51,7 +51,7 @@ struct mr_sink_ops {
     void (*abort)(struct mr_sink *sink);
     /* Index of a topic by name, for bytes that an earlier configuration wrote; adds it. */
     uint16_t (*topic)(struct mr_sink *sink, const char *name);
-    /* Name of the topic of that index. Lives as long as the sink. */
+    /* Name of the topic of that index; NULL beyond the last. Lives as long as the sink. */
     const char *(*topic_name)(struct mr_sink *sink, uint16_t index);
     void (*close)(struct mr_sink *sink);
 };

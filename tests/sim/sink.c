@@ -327,6 +327,8 @@ static uint16_t sink_topic(struct mr_sink *base, const char *name)
 
 static const char *sink_topic_name(struct mr_sink *base, uint16_t index)
 {
+    if (index > 1)
+        return NULL;
     return (index == 1) != sink_of(base)->worker->swapped ? "dead" : "out";
 }
 

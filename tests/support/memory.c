@@ -341,7 +341,8 @@ static uint16_t sink_topic(struct mr_sink *base, const char *name)
 static const char *sink_topic_name(struct mr_sink *base, uint16_t index)
 {
     (void)base;
-    return index ? "dead" : "out";
+    static const char *const names[] = {"out", "dead"};
+    return index < 2 ? names[index] : NULL;
 }
 
 static bool sink_produce(struct mr_sink *base, struct mr_bytes frames, struct mr_error *err)

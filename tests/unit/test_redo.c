@@ -32,7 +32,7 @@ static uint16_t topic(struct mr_sink *sink, const char *name)
 
 static const char *topic_name(struct mr_sink *sink, uint16_t index)
 {
-    return ((struct topics *)sink)->names[index];
+    return index < ((struct topics *)sink)->n ? ((struct topics *)sink)->names[index] : NULL;
 }
 
 static const struct mr_sink_ops ops = {.topic = topic, .topic_name = topic_name};
