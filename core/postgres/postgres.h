@@ -10,7 +10,7 @@
 #ifndef MR_POSTGRES_POSTGRES_H
 #define MR_POSTGRES_POSTGRES_H
 
-#include "millrace/lookup.h"
+#include "millrace/feed.h"
 #include "millrace/row.h"
 #include "millrace/store.h"
 
@@ -58,6 +58,40 @@ MR_MUSTCHECK bool mr_postgres_lookup_load(const struct mr_postgres_lookup_option
 MR_MUSTCHECK bool mr_postgres_lookup_schema(const struct mr_postgres_lookup_options *options,
                                             struct mr_lookup_schema **out, struct mr_error *err);
 void mr_postgres_lookup_schema_free(struct mr_lookup_schema *schema);
+
+/* --- a lookup's feed: feed.h's contract --- */
+enum mr_postgres_refresh {
+    MR_POSTGRES_REFRESH_AUTO, /* logical, else changelog, else reload; looked at with every load */
+    MR_POSTGRES_REFRESH_LOGICAL,
+    MR_POSTGRES_REFRESH_CHANGELOG,
+    MR_POSTGRES_REFRESH_RELOAD
+};
+/* Borrowed for the feed's life. */
+struct mr_postgres_feed_options {
+    struct mr_postgres_lookup_options lookup;
+    enum mr_postgres_refresh refresh;
+    int64_t interval_ms;     /* of reload, also when auto has come down to it */
+    const char *publication; /* of the logical feed */
+    const char *changelog;   /* the table that the triggers write; NULL: there is none */
+};
+/* No I/O: `load` does it. */
+MR_MUSTCHECK bool mr_postgres_feed_open(const struct mr_postgres_feed_options *options,
+                                        struct mr_feed **out, struct mr_error *err);
+
+/*
+ * For `millrace init`: makes what the best feed that the options name needs: the publication, and,
+ * if `changelog` is named, its table, function and triggers. Idempotent. `sql_out` and print_only
+ * as in mr_postgres_init (with comments that explain the traps); `report`: one sentence a line,
+ * what was made, what was there, and what somebody else must do (wal_level, a replica identity, a
+ * role's REPLICATION), which is no error as long as there is a feed that works.
+ */
+MR_MUSTCHECK bool mr_postgres_feed_init(const struct mr_postgres_feed_options *options,
+                                        bool print_only, struct mr_buf *sql_out,
+                                        struct mr_buf *report, struct mr_error *err);
+/* For `millrace check --connect`: which feed the server allows today, and for each better one what
+ * is missing; one sentence a line. False: none that the options accept. */
+MR_MUSTCHECK bool mr_postgres_feed_check(const struct mr_postgres_feed_options *options,
+                                         struct mr_buf *report, struct mr_error *err);
 
 /* --- commands --- */
 /* Is it a connection string? No I/O. */

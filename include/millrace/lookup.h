@@ -9,9 +9,11 @@
  * rest; equal rows stand once, with a count. A text that is a uuid in canonical lower-case form is
  * held in 16 bytes and comes out as the same text.
  *
- * Threads. A table is immutable once built. A lookup is the named place that holds the current
- * table: one writer swaps, any thread acquires and releases. A reader keeps what it acquired for a
- * whole unit.
+ * Threads. A lookup is the named place that holds the current table. It has one writer (the feed's
+ * thread), which swaps tables and changes the current one; any thread pins and unpins. A reader
+ * pins for a whole unit. Each span that it opens meanwhile shows the table as of some publish,
+ * whole (no part of a transaction, also over several keys), and stays as it was opened until the
+ * unpin.
  */
 #ifndef MILLRACE_LOOKUP_H
 #define MILLRACE_LOOKUP_H
@@ -81,13 +83,25 @@ MR_MUSTCHECK bool mr_table_builder_add(struct mr_table_builder *builder,
 MR_MUSTCHECK bool mr_table_builder_finish(struct mr_table_builder *builder, struct mr_table **out,
                                           struct mr_error *err);
 void mr_table_builder_free(struct mr_table_builder *builder); /* abandon */
+/*
+ * Before the first row: rows will also be told by n identities, values that no two rows of the
+ * Postgres table share (its primary key, or the columns of its replica identity), since a feed is
+ * told no more than those of a row that was deleted. The table keeps them: about 11 bytes a row for
+ * a single integer of 32 bits, about 20 otherwise. Rows then come by mr_table_builder_add_id.
+ */
+void mr_table_builder_identify(struct mr_table_builder *builder, size_t n);
+/* `ids`: as many as identified. A row with a NULL key is counted, not kept, and its identity is
+ * remembered, so that a later take_id finds it. */
+MR_MUSTCHECK bool mr_table_builder_add_id(struct mr_table_builder *builder,
+                                          const struct mr_value *values, const struct mr_value *ids,
+                                          struct mr_error *err);
 
 /* --- reading --- */
 struct mr_table_stats {
-    uint64_t rows_read;  /* as they came */
-    uint64_t rows, keys; /* distinct rows and keys held */
+    uint64_t rows_read;  /* as they came while building */
+    uint64_t rows, keys; /* rows held, equal ones each for itself, as SELECT counts them; keys */
     uint64_t null_keys;  /* rows left out for a NULL in the key */
-    uint64_t bytes;      /* all memory of the table */
+    uint64_t bytes;      /* all memory of the table, what waits for its last reader included */
 };
 const struct mr_lookup_schema *mr_table_schema(const struct mr_table *table);
 struct mr_table_stats mr_table_stats(const struct mr_table *table);
@@ -128,11 +142,50 @@ struct mr_lookup;
 struct mr_lookup *mr_lookup_new(const char *name);
 void mr_lookup_free(struct mr_lookup *lookup); /* no reader may hold it */
 const char *mr_lookup_name(const struct mr_lookup *lookup);
-/* Takes the table; the old one is freed when its last reader has released it. */
+/* Writer. Takes the table; the old one is freed when its last reader has unpinned. Changes that
+ * were not published are forgotten. */
 void mr_lookup_swap(struct mr_lookup *lookup, struct mr_table *table);
-/* NULL before the first swap. */
-const struct mr_table *mr_lookup_acquire(struct mr_lookup *lookup);
-void mr_lookup_release(struct mr_lookup *lookup, const struct mr_table *table);
 void mr_table_free(struct mr_table *table); /* only one that was never swapped in */
+
+/* A reader's hold on a table; lives with the reader, zeroed at first. */
+struct mr_pin {
+    const struct mr_table *table; /* NULL: nothing is pinned */
+    uint64_t epoch;
+    struct mr_pin *next, *prev; /* the lookup's */
+};
+/* False before the first swap. What is pinned already is an error of the caller's. */
+bool mr_lookup_pin(struct mr_lookup *lookup, struct mr_pin *pin);
+void mr_lookup_unpin(struct mr_lookup *lookup, struct mr_pin *pin); /* nothing pinned: nothing */
+
+/* --- changing the current table: the writer --- */
+/*
+ * Changes are collected, seen by nobody, until publish shows all of them at once. `values`: all
+ * schema->n_columns; `ids`: as many as the builder was told, NULL if none. Everything is copied.
+ *
+ * take_id of an identity that is not there, or that is there twice, fails with MR_RECOVER at the
+ * latest at publish: the table is not what the feed takes it for, and must be read again.
+ */
+MR_MUSTCHECK bool mr_lookup_put(struct mr_lookup *lookup, const struct mr_value *values,
+                                const struct mr_value *ids, struct mr_error *err);
+/* A row told by all its columns; of equal rows one. */
+MR_MUSTCHECK bool mr_lookup_take(struct mr_lookup *lookup, const struct mr_value *values,
+                                 struct mr_error *err);
+MR_MUSTCHECK bool mr_lookup_take_id(struct mr_lookup *lookup, const struct mr_value *ids,
+                                    struct mr_error *err);
+/* The row of an identity as it stands, unpublished changes included, for an update that leaves out
+ * what has not changed: fills schema->n_columns values, which borrow until the next call of the
+ * writer. A row whose key was NULL is not kept: *kept false, and values untouched. */
+MR_MUSTCHECK bool mr_lookup_find_id(struct mr_lookup *lookup, const struct mr_value *ids,
+                                    struct mr_value *values, bool *kept, struct mr_error *err);
+/* Forgets what was not published. */
+void mr_lookup_discard(struct mr_lookup *lookup);
+/*
+ * Shows all changes since the last publish, at once. May put the table into a new one of its own
+ * accord, when what changed has grown to a good part of it. False: MR_RECOVER, see above; MR_STOP,
+ * max_bytes would be exceeded: nothing of it is shown, the changes are forgotten.
+ */
+MR_MUSTCHECK bool mr_lookup_publish(struct mr_lookup *lookup, struct mr_error *err);
+/* Of the current table, as of the last publish; any thread. All zero before the first swap. */
+struct mr_table_stats mr_lookup_stats(struct mr_lookup *lookup);
 
 #endif

@@ -1,0 +1,58 @@
+/*
+ * feed.h - private to core/postgres: the kinds of feed behind mr_postgres_feed_open, and what they
+ * share.
+ *
+ * feed.c chooses a kind with every load, by a survey of the server (survey.c), and hands the calls
+ * on to it. A kind (logical.c, changelog.c, reload in feed.c) is made for one load and what follows
+ * it, and closed before the next. One thread.
+ */
+#ifndef MR_POSTGRES_FEED_H
+#define MR_POSTGRES_FEED_H
+
+#include "postgres/pg.h"
+#include "postgres/postgres.h"
+
+/* --- survey.c: what the server allows for a lookup --- */
+struct mr_pg_survey {
+    /* Empty: it can be had. Otherwise a sentence, what is missing and who gets it how. */
+    char no_logical[512], no_changelog[512];
+    /* Of the logical feed: how rows that are deleted are told. */
+    bool whole;       /* the replica identity covers key and columns of the lookup: no identities */
+    const char **ids; /* else its columns, n_ids of them */
+    size_t n_ids;
+    char *text; /* owns the names */
+};
+/* Over a connection of its own kind (reader). False: the server cannot be asked, or there is no
+ * such table (MR_STOP). */
+MR_MUSTCHECK bool mr_pg_survey_make(struct mr_pg *pg,
+                                    const struct mr_postgres_feed_options *options,
+                                    struct mr_pg_survey *out, struct mr_error *err);
+void mr_pg_survey_free(struct mr_pg_survey *survey);
+
+/* --- snapshot.c: a table read whole --- */
+struct mr_pg_snapshot_options {
+    const struct mr_postgres_lookup_options *lookup;
+    const char *snapshot;   /* to read as of, exported by another session; NULL: as of now */
+    const char *const *ids; /* columns by which rows will be told besides, see lookup.h */
+    size_t n_ids;
+};
+/* What was read: for the changes that come later. */
+struct mr_pg_shape {
+    struct mr_lookup_schema *schema; /* keys and columns */
+    const char **names;              /* keys, columns, ids: n_columns + n_ids of them */
+    uint32_t *oids;                  /* their base types */
+    size_t n_columns, n_ids;
+    char *seen; /* pg_current_snapshot() of the read; NULL from a standby */
+};
+MR_MUSTCHECK bool mr_pg_snapshot_read(const struct mr_pg_snapshot_options *options,
+                                      struct mr_table **table, struct mr_pg_shape **shape,
+                                      struct mr_error *err);
+void mr_pg_shape_free(struct mr_pg_shape *shape);
+
+/* --- the kinds: logical.c, changelog.c --- */
+/* No I/O. Borrow options and survey for their life. `load` of theirs does not choose. */
+struct mr_feed *mr_pg_logical_new(const struct mr_postgres_feed_options *options,
+                                  const struct mr_pg_survey *survey);
+struct mr_feed *mr_pg_changelog_new(const struct mr_postgres_feed_options *options);
+
+#endif
