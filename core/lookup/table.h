@@ -28,7 +28,6 @@ struct mr_table {
     struct mr_pages slots;    /* uint64_t[n_slots] */
     struct mr_pages postings; /* the first byte is not used */
     struct mr_table_stats stats;
-    atomic_uint holders; /* readers, and the lookup while it is current */
 };
 
 uint64_t mr_table_hash(uint64_t seed, const void *key, size_t len);

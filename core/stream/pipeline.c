@@ -24,17 +24,14 @@ bool mr_pipeline_unit_full(const struct mr_pipeline *pipeline, const struct mr_u
 
 bool mr_pipeline_pin(struct mr_pipeline *pipeline)
 {
-    if (!pipeline->lookup || pipeline->table)
-        return true;
-    pipeline->table = mr_lookup_acquire(pipeline->lookup);
-    return pipeline->table != NULL;
+    return !pipeline->lookup || pipeline->pin.table ||
+           mr_lookup_pin(pipeline->lookup, &pipeline->pin);
 }
 
 void mr_pipeline_unpin(struct mr_pipeline *pipeline)
 {
-    if (pipeline->table)
-        mr_lookup_release(pipeline->lookup, pipeline->table);
-    pipeline->table = NULL;
+    if (pipeline->lookup)
+        mr_lookup_unpin(pipeline->lookup, &pipeline->pin);
 }
 
 static bool stamp_outputs(struct mr_pipeline *pipeline, const struct mr_template *template,
@@ -42,7 +39,7 @@ static bool stamp_outputs(struct mr_pipeline *pipeline, const struct mr_template
                           struct mr_error *err)
 {
     const struct mr_lookup_schema *columns =
-        pipeline->table ? mr_table_schema(pipeline->table) : NULL;
+        pipeline->pin.table ? mr_table_schema(pipeline->pin.table) : NULL;
     for (size_t i = 0; i < template->n_outputs; i++) {
         const struct mr_output *output = &template->outputs[i];
         size_t rows_from = unit->rows.len;
@@ -99,7 +96,7 @@ static bool resume(const struct mr_pipeline *pipeline, const struct mr_part *par
     *trigger_ms = job.trigger_ms;
     *cursor = job.cursor;
     if (pipeline->lookup &&
-        unpack_keys(job.keys, mr_table_schema(pipeline->table)->n_keys, keys, max, n) &&
+        unpack_keys(job.keys, mr_table_schema(pipeline->pin.table)->n_keys, keys, max, n) &&
         (!cursor->ptr || mr_cells_count(*cursor) == 1))
         return true;
     return mr_error_set(err, MR_STOP, MR_EXIT_DATA,
@@ -198,7 +195,7 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
             goto out;
         }
     }
-    if (pipeline->lookup && !mr_span_open(pipeline->span, pipeline->table, keys, n_keys, cursor)) {
+    if (pipeline->lookup && !mr_span_open(pipeline->span, pipeline->pin.table, keys, n_keys, cursor)) {
         pass->reason = "no_rows";
         verdict = MR_VERDICT_DROP;
         goto out;

@@ -18,7 +18,7 @@ struct mr_pipeline {
     struct mr_source *source;         /* for headers */
     struct mr_lookup *lookup;         /* NULL: the script's `map` */
     const struct mr_row_schema *rows; /* NULL: no feedback table */
-    const struct mr_table *table;     /* pinned for the open unit */
+    struct mr_pin pin;                /* of the lookup, for the open unit */
     struct mr_span *span;
     uint32_t unit_outputs; /* a unit is full from here */
     size_t unit_bytes;

@@ -17,15 +17,15 @@ bool mr_worker_open_script(struct mr_worker *worker, struct mr_error *err)
 {
     const struct mr_row_schema *rows =
         worker->store ? worker->store->ops->schema(worker->store) : NULL;
-    const struct mr_table *table = NULL;
+    struct mr_pin pin = {0};
     bool ok = true;
     if (worker->options.lookup) {
-        table = mr_lookup_acquire(worker->options.lookup);
-        worker->awaits_lookup = !table;
-        if (!table)
+        worker->awaits_lookup = !mr_lookup_pin(worker->options.lookup, &pin);
+        if (worker->awaits_lookup)
             return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                                 "waiting for the lookup's first load");
     }
+    const struct mr_table *table = pin.table;
     if (!worker->script || rows != worker->script_rows ||
         (table && !mr_lookup_schema_equal(worker->script_columns, mr_table_schema(table)))) {
         if (worker->script)
@@ -40,7 +40,7 @@ bool mr_worker_open_script(struct mr_worker *worker, struct mr_error *err)
         worker->pipeline.rows = rows;
     }
     if (table)
-        mr_lookup_release(worker->options.lookup, table);
+        mr_lookup_unpin(worker->options.lookup, &pin);
     return ok;
 }
 

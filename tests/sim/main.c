@@ -233,8 +233,6 @@ int main(int argc, char **argv)
             options.list[options.n_mixes++] = &mixes[i];
     signal(SIGABRT, on_abort);
     sim_setup();
-    sim_tables_make();
     int code = options.mutant ? find_mutant(&options) : run_all(&options);
-    sim_tables_free();
     return code;
 }

@@ -20,8 +20,6 @@ enum { N_KEYS = sizeof keys / sizeof *keys };
 
 /* --- the lookup --- */
 
-static struct mr_lookup *versions[SIM_TABLES]; /* each holds its table for ever */
-
 int sim_clients_of(char key)
 {
     for (int i = 0; i < N_KEYS; i++)
@@ -71,26 +69,9 @@ static struct mr_table *make_table(int version)
     return table;
 }
 
-void sim_tables_make(void)
-{
-    for (int v = 0; v < SIM_TABLES; v++) {
-        versions[v] = mr_lookup_new("subscribers");
-        mr_lookup_swap(versions[v], make_table(v));
-    }
-}
-
-void sim_tables_free(void)
-{
-    for (int v = 0; v < SIM_TABLES; v++)
-        mr_lookup_free(versions[v]);
-}
-
-/* The version's own lookup keeps the table while others take it on and off. */
 void sim_lookup_swap(struct mr_lookup *lookup, int version)
 {
-    const struct mr_table *table = mr_lookup_acquire(versions[version]);
-    mr_lookup_swap(lookup, (struct mr_table *)(uintptr_t)table);
-    mr_lookup_release(versions[version], table);
+    mr_lookup_swap(lookup, make_table(version));
 }
 
 struct mr_lookup *sim_lookup_new(int version)

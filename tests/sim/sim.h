@@ -404,8 +404,6 @@ struct sim_proof {
 extern const char sim_topic[];
 
 /* --- script.c --- */
-void sim_tables_make(void); /* once */
-void sim_tables_free(void);
 struct mr_lookup *sim_lookup_new(int version);
 void sim_lookup_swap(struct mr_lookup *lookup, int version);
 void sim_input_make(void);

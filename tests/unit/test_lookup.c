@@ -922,9 +922,11 @@ static void *read_versions(void *arg)
     mr_cell_put(&key, &one);
     struct mr_bytes bytes = {key.ptr, key.len};
     while (!atomic_load(&swapping->over)) {
-        const struct mr_table *table = mr_lookup_acquire(swapping->lookup);
+        struct mr_pin pin = {0};
+        if (!mr_lookup_pin(swapping->lookup, &pin))
+            abort();
         int64_t version = -1, n = 0;
-        mr_span_open(span, table, &bytes, 1, (struct mr_bytes){0});
+        mr_span_open(span, pin.table, &bytes, 1, (struct mr_bytes){0});
         for (; mr_span_next(span, &row); n++) {
             mr_cell_read(mr_cell_skip(row.cells), &value);
             if (value.i != version && version >= 0)
@@ -934,7 +936,7 @@ static void *read_versions(void *arg)
         if (n != ROWS_A_VERSION || version < newest) /* never back to an older one */
             atomic_fetch_add(&swapping->wrong, 1);
         newest = version;
-        mr_lookup_release(swapping->lookup, table);
+        mr_lookup_unpin(swapping->lookup, &pin);
         atomic_fetch_add(&swapping->reads, 1);
     }
     mr_buf_fini(&key);
@@ -942,12 +944,13 @@ static void *read_versions(void *arg)
     return NULL;
 }
 
-static void readers_keep_the_table_they_acquired(void **state)
+static void readers_keep_the_table_they_pinned(void **state)
 {
     (void)state;
     struct swapping swapping = {.lookup = mr_lookup_new("versions")};
     pthread_t readers[READERS];
-    assert_null(mr_lookup_acquire(swapping.lookup));
+    struct mr_pin held = {0};
+    assert_false(mr_lookup_pin(swapping.lookup, &held));
     assert_string_equal(mr_lookup_name(swapping.lookup), "versions");
     mr_lookup_swap(swapping.lookup, versioned_table(0));
     for (int i = 0; i < READERS; i++)
@@ -963,10 +966,10 @@ static void readers_keep_the_table_they_acquired(void **state)
         pthread_join(readers[i], NULL);
     assert_int_equal(atomic_load(&swapping.wrong), 0);
     /* A table outlives its place as the current one for as long as somebody reads it. */
-    const struct mr_table *held = mr_lookup_acquire(swapping.lookup);
+    assert_true(mr_lookup_pin(swapping.lookup, &held));
     mr_lookup_swap(swapping.lookup, versioned_table(VERSIONS + 1));
-    assert_int_equal(mr_table_stats(held).rows, ROWS_A_VERSION);
-    mr_lookup_release(swapping.lookup, held);
+    assert_int_equal(mr_table_stats(held.table).rows, ROWS_A_VERSION);
+    mr_lookup_unpin(swapping.lookup, &held);
     mr_lookup_free(swapping.lookup);
 }
 
@@ -983,7 +986,7 @@ int main(void)
         cmocka_unit_test(times_as_keys_keep_to_the_calendar),
         cmocka_unit_test(rows_without_columns_are_counted),
         cmocka_unit_test(unknown_keys_and_empty_tables_find_nothing),
-        cmocka_unit_test(readers_keep_the_table_they_acquired),
+        cmocka_unit_test(readers_keep_the_table_they_pinned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
