@@ -2,9 +2,9 @@
  * lookup.c - the named place that holds the current table: one writer, readers that pin.
  *
  * Any thread. A reader pins once a unit, so a mutex costs nothing that shows. Owns the current
- * table, and what was replaced: it waits, marked with the epoch in which it went out of sight, until
- * no reader pinned before that epoch is left. Whoever unpins as the last frees it. Must not know
- * what a table is made of. Tests: tests/unit/test_lookup.c.
+ * table, and what was replaced: it waits, marked with the epoch in which it went out of sight,
+ * until no reader pinned before that epoch is left. Whoever unpins as the last frees it. Must not
+ * know what a table is made of. Tests: tests/unit/test_lookup.c.
  */
 #include "lookup/table.h"
 

@@ -195,7 +195,8 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
             goto out;
         }
     }
-    if (pipeline->lookup && !mr_span_open(pipeline->span, pipeline->pin.table, keys, n_keys, cursor)) {
+    if (pipeline->lookup &&
+        !mr_span_open(pipeline->span, pipeline->pin.table, keys, n_keys, cursor)) {
         pass->reason = "no_rows";
         verdict = MR_VERDICT_DROP;
         goto out;

@@ -61,8 +61,8 @@ static bool pin(struct mr_worker *worker, struct mr_error *err)
     bool pinned = worker->pipeline.pin.table != NULL || !worker->options.lookup;
     if (!mr_pipeline_pin(&worker->pipeline))
         return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE, "the lookup is not loaded");
-    if (!pinned &&
-        !mr_lookup_schema_equal(worker->script_columns, mr_table_schema(worker->pipeline.pin.table)))
+    if (!pinned && !mr_lookup_schema_equal(worker->script_columns,
+                                           mr_table_schema(worker->pipeline.pin.table)))
         return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                             "the lookup's columns have changed, the script is opened again");
     return true;
