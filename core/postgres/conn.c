@@ -101,9 +101,28 @@ static const char session_settings[] =
 static const char session_settings_14[] =
     "SELECT pg_catalog.set_config('client_connection_check_interval', '5s', false)";
 
+/* A session that streams changes waits as long as it must: for the transactions that are open when
+ * its slot is made, and, with a snapshot exported, for those who read it. */
+static const char session_settings_replication[] =
+    "SET lock_timeout = 0; SET statement_timeout = 0; "
+    "SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning; "
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; "
+    "SET tcp_keepalives_count = 3";
+
+static bool set_replication_session(struct mr_pg *pg, struct mr_error *err)
+{
+    PGresult *res = mr_pg_query(pg, session_settings_replication, NULL);
+    bool ok = mr_pg_expect(pg, res, PGRES_COMMAND_OK, MR_PG_OURS,
+                           "setting up the replication session", err);
+    PQclear(res);
+    return ok;
+}
+
 static bool set_session(struct mr_pg *pg, struct mr_error *err)
 {
     static const char doing[] = "setting up the Postgres session";
+    if (pg->replication)
+        return set_replication_session(pg, err);
     struct mr_pg_args args = {0};
     mr_pg_arg_text(&args, pg->reader ? "0" : "20s");
     bool ok = false;

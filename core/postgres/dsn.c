@@ -150,6 +150,19 @@ static void add_time_outs(const PQconninfoOption *effective, struct mr_pg_params
     params->timeout_ms = wanted > 0 && wanted < 3600 ? (int)wanted * 1000 : MR_PG_CONNECT_MS;
 }
 
+/* Of the hosts that the DSN names, the one that `conn` is connected to. */
+static void add_place(const PGconn *conn, struct mr_pg_params *params)
+{
+    const char *host = PQhost(conn), *address = PQhostaddr(conn), *port = PQport(conn);
+    bool socket = host && *host == '/';
+    if (host && *host)
+        put(params, "host", host);
+    if (address && *address && !socket)
+        put(params, "hostaddr", address);
+    if (port && *port)
+        put(params, "port", port);
+}
+
 bool mr_pg_params_make(const struct mr_pg *pg, struct mr_pg_params *params, struct mr_error *err)
 {
     *params = (struct mr_pg_params){.hosts = 1};
@@ -165,6 +178,10 @@ bool mr_pg_params_make(const struct mr_pg *pg, struct mr_pg_params *params, stru
     put(params, "client_encoding", "UTF8");
     if (!pg->reader && !option(given, "target_session_attrs"))
         put(params, "target_session_attrs", "read-write");
+    if (pg->replication)
+        put(params, "replication", "database");
+    if (pg->beside)
+        add_place(pg->beside->conn, params);
     add_security(given, effective, params);
     add_time_outs(effective, params);
 out:

@@ -124,7 +124,7 @@ PGresult *mr_pg_query(struct mr_pg *pg, const char *sql, const struct mr_pg_args
         PQclear(last);
         last = res;
         ExecStatusType status = PQresultStatus(res);
-        if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT)
+        if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
             break;
         if (PQstatus(pg->conn) != CONNECTION_OK)
             break;

@@ -32,8 +32,9 @@ void mr_pg_survey_free(struct mr_pg_survey *survey);
 /* --- snapshot.c: a table read whole --- */
 struct mr_pg_snapshot_options {
     const struct mr_postgres_lookup_options *lookup;
-    const char *snapshot;   /* to read as of, exported by another session; NULL: as of now */
-    const char *const *ids; /* columns by which rows will be told besides, see lookup.h */
+    const char *snapshot;       /* to read as of, exported by another session; NULL: as of now */
+    const struct mr_pg *beside; /* that session: the same server is read; NULL: any of the DSN's */
+    const char *const *ids;     /* columns by which rows will be told besides, see lookup.h */
     size_t n_ids;
 };
 /* What was read: for the changes that come later. */
@@ -44,6 +45,7 @@ struct mr_pg_shape {
     size_t n_columns, n_ids;
     char *seen; /* pg_current_snapshot() of the read; NULL from a standby */
 };
+/* `shape` may be NULL. */
 MR_MUSTCHECK bool mr_pg_snapshot_read(const struct mr_pg_snapshot_options *options,
                                       struct mr_table **table, struct mr_pg_shape **shape,
                                       struct mr_error *err);
@@ -53,6 +55,12 @@ void mr_pg_shape_free(struct mr_pg_shape *shape);
 /* No I/O. Borrow options and survey for their life. `load` of theirs does not choose. */
 struct mr_feed *mr_pg_logical_new(const struct mr_postgres_feed_options *options,
                                   const struct mr_pg_survey *survey);
+/*
+ * Is this logical feed waiting for its slot, or has it one whose snapshot nobody has read? Then the
+ * next load is to be its own, without a new survey: closing it would give the slot up. (A slot waits
+ * for every write transaction that is open; meanwhile load reads plainly, and state.why says so.)
+ */
+bool mr_pg_logical_pending(const struct mr_feed *feed);
 struct mr_feed *mr_pg_changelog_new(const struct mr_postgres_feed_options *options);
 
 #endif

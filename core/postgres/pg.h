@@ -24,12 +24,14 @@ enum {
 struct mr_pg {
     PGconn *conn; /* NULL: not connected */
     char *dsn, *application_name;
-    bool reader;               /* a lookup: may be a standby, sessions are read-only */
-    bool connected_once;       /* an authentication error is now something that may pass */
-    bool warned;               /* a WARNING came since this was cleared */
-    const atomic_bool *cancel; /* may be NULL */
-    bool interruptible;        /* `cancel` counts now */
-    bool lost;                 /* time-out or cancel: the connection is no longer in step */
+    bool reader;      /* a lookup: may be a standby, sessions are read-only */
+    bool replication; /* speaks the replication protocol: simple queries only, no parameters */
+    const struct mr_pg *beside; /* connect to the server that this one is connected to; or NULL */
+    bool connected_once;        /* an authentication error is now something that may pass */
+    bool warned;                /* a WARNING came since this was cleared */
+    const atomic_bool *cancel;  /* may be NULL */
+    bool interruptible;         /* `cancel` counts now */
+    bool lost;                  /* time-out or cancel: the connection is no longer in step */
     const char *lost_why;
     int last_pid; /* server process of the last connection */
 };

@@ -15,7 +15,7 @@ enum { SIGNATURE_LEN = 11, HEADER_LEN = 19 };
 
 struct mr_pg_tuples {
     const uint32_t *oids;
-    size_t n;
+    size_t n, n_columns; /* fields; those before the ids */
     struct mr_table_builder *builder;
     bool started, ended;
     struct mr_value *values;
@@ -23,12 +23,14 @@ struct mr_pg_tuples {
     uint64_t rows;
 };
 
-struct mr_pg_tuples *mr_pg_tuples_new(const uint32_t *oids, size_t n,
+struct mr_pg_tuples *mr_pg_tuples_new(const uint32_t *oids, size_t n_columns, size_t n_ids,
                                       struct mr_table_builder *builder)
 {
     struct mr_pg_tuples *t = mr_calloc(1, sizeof *t);
+    size_t n = n_columns + n_ids;
     *t = (struct mr_pg_tuples){.oids = oids,
                                .n = n,
+                               .n_columns = n_columns,
                                .builder = builder,
                                .values = mr_calloc(n, sizeof *t->values),
                                .scratch = mr_calloc(n, sizeof *t->scratch)};
@@ -86,7 +88,10 @@ static const uint8_t *put_row(struct mr_pg_tuples *t, const uint8_t *at, const u
         }
         at += len;
     }
-    return mr_table_builder_add(t->builder, t->values, err) ? at : NULL;
+    bool ok = t->n > t->n_columns
+                  ? mr_table_builder_add_id(t->builder, t->values, t->values + t->n_columns, err)
+                  : mr_table_builder_add(t->builder, t->values, err);
+    return ok ? at : NULL;
 }
 
 bool mr_pg_tuples_put(struct mr_pg_tuples *t, const char *bytes, size_t len, struct mr_error *err)

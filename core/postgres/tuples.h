@@ -10,8 +10,9 @@
 
 struct mr_pg_tuples;
 
-/* n columns of these base types (values.h). Borrows oids and builder. */
-struct mr_pg_tuples *mr_pg_tuples_new(const uint32_t *oids, size_t n,
+/* n columns of these base types (values.h), behind them n_ids by which rows are told besides: the
+ * builder has been told of them. Borrows oids and builder. */
+struct mr_pg_tuples *mr_pg_tuples_new(const uint32_t *oids, size_t n, size_t n_ids,
                                       struct mr_table_builder *builder);
 void mr_pg_tuples_free(struct mr_pg_tuples *tuples);
 

@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             "its type"};
     struct mr_lookup_schema schema = {"fuzz", columns, 1, n};
     struct mr_table_builder *builder = mr_table_builder_new(&schema, true, 0);
-    struct mr_pg_tuples *tuples = mr_pg_tuples_new(oids, n, builder);
+    struct mr_pg_tuples *tuples = mr_pg_tuples_new(oids, n, 0, builder);
     struct mr_table *table = NULL;
     struct mr_error err = {0};
     struct mr_bytes bytes = fuzz_rest(&in);
