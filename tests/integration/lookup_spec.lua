@@ -14,21 +14,6 @@ local function feed(s, kind, options)
   for name, value in pairs(options or {}) do lookup[name] = value end
 end
 
--- The server's processes that serve the feed.
-local FEED = "select pid from pg_stat_replication union select pid from pg_stat_activity where pid <> "
-  .. "pg_backend_pid() and datname = current_database() and application_name like 'millrace%' "
-  .. "and query ilike '%subscribers_changes%'"
-
--- Stops them (they stay connected, and say nothing) until the function that it gives is called.
-local function stop_feed(s)
-  local pids = s:sql(FEED):gsub("%s+", " ")
-  assert(pids ~= "", "nothing serves the feed")
-  shell.run("kill -STOP " .. pids)
-  local function resume() shell.try("kill -CONT " .. pids) end
-  finally(resume)
-  return resume
-end
-
 for _, kind in ipairs { "logical", "changelog" } do
   describe("a lookup that is fed by " .. kind, function()
     local s
@@ -76,7 +61,7 @@ for _, kind in ipairs { "logical", "changelog" } do
       local one = subscriptions.start(s, subscriptions.come_and_go("t", 5 * ROUNDS, 3, "a"))
       local two = subscriptions.start(s, subscriptions.come_and_go("u", 5 * ROUNDS, 3))
       shell.wait(60, "some campaigns to be sent", function() return s:count("sent") > ROUNDS / 8 end)
-      s:sql("select pg_terminate_backend(pid) from (" .. FEED .. ") f")
+      s:sql("select pg_terminate_backend(pid) from (" .. subscriptions.FEED .. ") f")
       one(60 + ROUNDS / 5)
       two(60 + ROUNDS / 5)
       shell.wait(60, "the last campaign", function()
@@ -105,7 +90,8 @@ for _, kind in ipairs { "logical", "changelog" } do
         local function is_reached() return reached() ~= "" end
         subscribe("first")
         shell.wait(20, "the feed to tell the first", function() return d:metric("lookup_keys$") == 2 + i end)
-        local resume = stop_feed(s)
+        local resume = subscriptions.stop_feed(s)
+        finally(resume)
         subscribe("second")
         s:produce { scene.campaign { adv_campaign_id = consistency, restaurant_id = restaurant } }
         if consistency == "strict" then

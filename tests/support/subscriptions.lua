@@ -5,6 +5,19 @@ local shell = require "tests.support.shell"
 
 local subscriptions = {}
 
+--- SQL: the server's processes that serve the feed of the table subscribers_restaurants.
+subscriptions.FEED = "select pid from pg_stat_replication union select pid from pg_stat_activity where "
+  .. "pid <> pg_backend_pid() and datname = current_database() and application_name like 'millrace%' "
+  .. "and query ilike '%subscribers_changes%'"
+
+--- Stops them (they stay connected and say nothing) until the function that it gives is called.
+function subscriptions.stop_feed(s)
+  local pids = s:sql(subscriptions.FEED):gsub("%s+", " ")
+  assert(pids ~= "", "nothing serves the feed")
+  shell.run("kill -STOP " .. pids)
+  return function() shell.try("kill -CONT " .. pids) end
+end
+
 --- A line of a script: sends this campaign when the statements before it are committed.
 function subscriptions.send(changes)
   return ("select E'k\\t' || $json$%s$json$;"):format(scene.campaign(changes))
