@@ -57,10 +57,14 @@ struct mr_feed *mr_pg_logical_new(const struct mr_postgres_feed_options *options
                                   const struct mr_pg_survey *survey);
 /*
  * Is this logical feed waiting for its slot, or has it one whose snapshot nobody has read? Then the
- * next load is to be its own, without a new survey: closing it would give the slot up. (A slot waits
- * for every write transaction that is open; meanwhile load reads plainly, and state.why says so.)
+ * next load is to be its own, without a new survey: closing it would give the slot up. (A slot
+ * waits for every write transaction that is open; meanwhile load reads plainly, and state.why says
+ * so.)
  */
 bool mr_pg_logical_pending(const struct mr_feed *feed);
+/* After a load that failed: the server is there, but it refused replication (slots all in use, no
+ * entry in pg_hba.conf, ...). Another kind may do. */
+bool mr_pg_logical_refused(const struct mr_feed *feed);
 struct mr_feed *mr_pg_changelog_new(const struct mr_postgres_feed_options *options);
 
 #endif
