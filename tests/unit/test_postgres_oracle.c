@@ -544,6 +544,8 @@ static void prepare(struct oracle *o)
 static void run(const struct scene *scene)
 {
     struct oracle o = {.scene = scene, .rng = seed};
+    for (const char *at = scene->name; *at; at++) /* each scene its own choices */
+        o.rng = o.rng * 31 + (unsigned char)*at;
     int64_t since = mr_clock_mono_ms();
     prepare(&o);
     for (size_t c = 0; c < CONNECTIONS; c++)
