@@ -108,3 +108,47 @@ for _, kind in ipairs { "logical", "changelog" } do
     end)
   end)
 end
+
+describe("after any churn", function()
+  local s
+  before_each(function() s = scene.new() end)
+  after_each(function() s:close() end)
+
+  for _, kind in ipairs { "logical", "changelog", "reload 1s" } do
+    it("campaigns reach those whom SELECT names, with " .. kind, function()
+      local seed = tonumber(os.getenv("MILLRACE_LOOKUP_SEED")) or os.time()
+      math.randomseed(seed)
+      print(("%s: MILLRACE_LOOKUP_SEED=%d"):format(kind, seed))
+      local reloads = kind:find("reload", 1, true)
+      feed(s, kind, { consistency = not reloads and "strict" or nil })
+      s:sql("create table expected (pair text)")
+      s:subscribers(5, 50)
+      local d = s:start()
+      local sent = 0
+      for _ = 1, math.max(ROUNDS // 40, 2) do
+        local one = subscriptions.start(s, subscriptions.churn(math.random, 60, 5))
+        if not reloads then s:sql("select pg_terminate_backend(pid) from (" .. subscriptions.FEED .. ") f") end
+        one(60)
+        -- Quiet, and the restaurants r1 to r5 get a campaign each.
+        s:sql("insert into subscribers_restaurants (client_id, restaurant_id) "
+          .. "select 'k0', 'r' || i from generate_series(1, 5) i")
+        if reloads then
+          local loads = d:metric("lookup_loads_total$")
+          shell.wait(30, "two more loads", function() return d:metric("lookup_loads_total$") > loads + 1 end)
+        end
+        s:sql(([[
+          insert into expected select 'a' || %d + i || ' ' || client_id from generate_series(1, 5) i
+            join (select distinct client_id, restaurant_id from subscribers_restaurants) c
+              on c.restaurant_id = 'r' || (%d + i - 1) %% 5 + 1]]):format(sent, sent))
+        s:produce(s:campaigns(5, 5, sent + 1))
+        sent = sent + 5
+        s:wait_rows(s:count("expected"), 60)
+      end
+      assert.equal(0, (d:stop()))
+      local path = shell.temp(".expected")
+      shell.write(path, s:sql("select pair from expected") .. "\n")
+      local ok, report = s:compare(path, false)
+      assert.is_true(ok, report)
+    end)
+  end
+end)

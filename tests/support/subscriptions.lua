@@ -77,6 +77,46 @@ function subscriptions.come_and_go(prefix, n, restaurants, campaign)
   return out
 end
 
+--- `n` random transactions on the subscriptions of r1 .. r<restaurants>: they come, move, are doubled, leave, all or
+--- some of them; some are rolled back. Never so many that a re-read would be held back. `random` as math.random.
+function subscriptions.churn(random, n, restaurants)
+  local out = { "set synchronous_commit = off; set lock_timeout = '5s';" }
+  local function restaurant() return "r" .. random(restaurants) end
+  local function client() return "k" .. random(200) end
+  local changes = {
+    function()
+      return ("insert into subscribers_restaurants (client_id, restaurant_id) select 'k' || (i * 7919 %% 200), '%s' "
+        .. "from generate_series(%d, %d) i;"):format(restaurant(), random(100), 100 + random(20))
+    end,
+    function()
+      return ("insert into subscribers_restaurants (client_id, restaurant_id) select client_id, restaurant_id "
+        .. "from subscribers_restaurants where client_id = '%s';"):format(client())
+    end,
+    function()
+      return ("update subscribers_restaurants set restaurant_id = '%s' where client_id = '%s';")
+        :format(restaurant(), client())
+    end,
+    function()
+      return ("update subscribers_restaurants set client_id = '%s' where client_id = '%s' and restaurant_id = '%s';")
+        :format(client(), client(), restaurant())
+    end,
+    function() return ("delete from subscribers_restaurants where client_id = '%s';"):format(client()) end,
+    function()
+      return ("delete from subscribers_restaurants where id in (select min(id) from subscribers_restaurants "
+        .. "group by client_id, restaurant_id having count(*) > %d);"):format(random(3))
+    end,
+  }
+  for _ = 1, n do
+    out[#out + 1] = "begin;"
+    for _ = 1, random(4) do out[#out + 1] = changes[random(#changes)]() end
+    if random(4) == 1 then
+      out[#out + 1] = "savepoint s; " .. changes[random(#changes)]() .. " rollback to s;"
+    end
+    out[#out + 1] = random(6) == 1 and "rollback;" or "commit;"
+  end
+  return out
+end
+
 --- What is wrong with the outputs, as a list of texts; how many of the subscriptions that come and go were due.
 --- A campaign saw the table at some moment between when it was sent and the second of its trigger time.
 function subscriptions.wrong(s)
