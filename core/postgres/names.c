@@ -5,8 +5,7 @@
  * Pure; any thread; owns nothing. Names are taken exactly as written: `Orders` is "Orders", never
  * orders. Must not know the database. Tests: tests/unit/test_postgres_rows.c.
  */
-#include "postgres/pg.h"
-#include "postgres/postgres.h"
+#include "postgres/feed.h"
 #include "base/text.h"
 
 enum { IDENT_MAX = 63 }; /* NAMEDATALEN - 1: longer names would be cut by the server */
@@ -86,4 +85,33 @@ bool mr_postgres_table_check(const char *table, struct mr_error *err)
     bool ok = mr_pg_put_table(&sql, table, err);
     mr_buf_fini(&sql);
     return ok;
+}
+
+bool mr_pg_log_name(const char *changelog, char name[MR_PG_LOG_NAME_MAX + 1], struct mr_error *err)
+{
+    char first[IDENT_MAX + 1], second[IDENT_MAX + 1];
+    if (!mr_postgres_table_check(changelog, err))
+        return false;
+    const char *rest = read_part(changelog, first), *part = first;
+    if (*rest == '.') {
+        (void)read_part(rest + 1, second);
+        part = second;
+    }
+    if (strlen(part) > MR_PG_LOG_NAME_MAX || strchr(part, '$'))
+        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
+                            "the change-log's name \"%s\" is used in the names of triggers: "
+                            "expected at most %d bytes without a $",
+                            part, MR_PG_LOG_NAME_MAX);
+    memcpy(name, part, strlen(part) + 1);
+    return true;
+}
+
+bool mr_pg_schema_name(const char *table, char name[MR_PG_IDENT_SIZE])
+{
+    char first[IDENT_MAX + 1];
+    const char *rest = read_part(table, first);
+    if (!rest || *rest != '.')
+        return false;
+    memcpy(name, first, sizeof first);
+    return true;
 }

@@ -1,0 +1,60 @@
+/*
+ * changelog.h - private to core/postgres: the log that triggers write, over one connection.
+ *
+ * changelog.c decides when to look; what a look is, and trimming, is log.c's. One thread.
+ */
+#ifndef MR_POSTGRES_CHANGELOG_H
+#define MR_POSTGRES_CHANGELOG_H
+
+#include "postgres/feed.h"
+
+enum {
+    /* Rows stay in the log for this long at least. Whoever has not looked for half of that must
+     * read the table again. */
+    MR_PG_LOG_KEEP_MS = 30 * 60000,
+    MR_PG_LOG_MARKS = 8,
+    MR_PG_LOG_FACTS = 4
+};
+
+struct mr_pg_log {
+    const struct mr_postgres_feed_options *options;
+    struct mr_buf name;           /* as SQL */
+    struct mr_buf columns;        /* of the shape, as SQL */
+    char *facts[MR_PG_LOG_FACTS]; /* of server and catalog, when the load began */
+    const uint32_t *oids;         /* the shape's */
+    size_t n;
+    struct mr_value *values;
+    struct mr_buf *scratch; /* one a column */
+    /* Trimming: what was settled when; a ring. */
+    struct {
+        int64_t at_ms;
+        uint64_t xmin;
+    } marks[MR_PG_LOG_MARKS];
+    unsigned n_marks;
+    bool trimming, may_not_trim;
+};
+
+/* Listens, and notes what the catalog says. */
+MR_MUSTCHECK bool mr_pg_log_open(struct mr_pg_log *log, struct mr_pg *pg,
+                                 const struct mr_postgres_feed_options *options,
+                                 struct mr_error *err);
+/* Are the log's columns those that were read? Borrows the shape. */
+MR_MUSTCHECK bool mr_pg_log_columns(struct mr_pg_log *log, struct mr_pg *pg,
+                                    const struct mr_pg_shape *shape, struct mr_error *err);
+void mr_pg_log_fini(struct mr_pg_log *log);
+
+struct mr_pg_look {
+    const char *differs; /* not NULL: why the table must be read again; nothing was collected */
+    char *snapshot;
+    int64_t now_us, last_us; /* the server's clock; when the newest row was written */
+    uint64_t rows;           /* put and taken */
+};
+/* Collects in the lookup what is seen now and was not seen by the snapshot `seen`. */
+MR_MUSTCHECK bool mr_pg_log_look(struct mr_pg_log *log, struct mr_pg *pg, const char *seen,
+                                 struct mr_lookup *lookup, struct mr_pg_look *look,
+                                 struct mr_error *err);
+void mr_pg_look_fini(struct mr_pg_look *look);
+/* Now and then deletes some of what everybody has seen. `seen`: the last look's snapshot. */
+void mr_pg_log_trim(struct mr_pg_log *log, struct mr_pg *pg, const char *seen);
+
+#endif
