@@ -5,7 +5,7 @@
  * One thread. Owns the kind in use; under `auto` a lesser one looks about once a minute whether a
  * better one can be had by now. A better one that the server seemed to allow, and that then failed,
  * is tried again ever more seldom. Must not know how a kind follows. Tests:
- * tests/unit/test_postgres_feed.c.
+ * tests/unit/test_postgres_changelog.c.
  */
 #include "postgres/feed.h"
 #include "base/clock.h"

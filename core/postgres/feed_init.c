@@ -5,7 +5,7 @@
  * One thread a call; owns its connection for the length of the call. The SQL finds out by itself
  * what is there, so that what is printed and what is run are the same text. Must not touch server
  * settings, nor put a trigger on a table unless a change-log is named. Tests:
- * tests/unit/test_postgres_feed.c, tests/integration/lookup_init_spec.lua.
+ * tests/unit/test_postgres_init.c, tests/integration/lookup_init_spec.lua.
  */
 #include "postgres/feed.h"
 

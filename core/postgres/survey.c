@@ -4,7 +4,7 @@
  *
  * One thread; works on a connection that it is given, in one read-only transaction, and changes
  * nothing. What is missing is found and told by the queries themselves: a row each, in words that
- * say who gets it how. Must not know how a feed works. Tests: tests/unit/test_postgres_feed.c.
+ * say who gets it how. Must not know how a feed works. Tests: tests/unit/test_postgres_init.c.
  */
 #include "postgres/feed.h"
 #include "postgres/values.h"
