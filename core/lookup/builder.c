@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "lookup/key.h"
+#include "lookup/rowmap.h"
 
 #include <stdlib.h>
 
@@ -22,13 +23,14 @@ enum { FIRST_SLOTS = 64, RUN_MIN = 512 << 10, RUN_MAX = 4 << 20, RUN_SHARE = 16 
 struct pending {
     uint64_t hash;
     size_t from, key_len, row_len;
+    struct rowid id; /* where rows are identified */
 };
 
 struct mr_table_builder {
     struct mr_table *table; /* empty until finish */
     size_t max_bytes;
     size_t used; /* by rows, keys and slots of all partitions */
-    struct mr_buf bytes;
+    struct mr_buf bytes, scratch;
     struct pending pending[BATCH];
     size_t n_pending;
     struct sort_space space;
@@ -44,7 +46,7 @@ struct mr_table_builder *mr_table_builder_new(const struct mr_lookup_schema *sch
     builder->table->n_row_cells = schema->n_columns - schema->n_keys;
     builder->table->distinct = distinct;
     builder->table->seed = (uint64_t)mr_clock_random63();
-    builder->max_bytes = max_bytes ? max_bytes : SIZE_MAX;
+    builder->max_bytes = builder->table->max_bytes = max_bytes ? max_bytes : SIZE_MAX;
     return builder;
 }
 
@@ -65,6 +67,7 @@ void mr_table_builder_free(struct mr_table_builder *builder)
         mr_partition_free(&builder->parts[i]);
     mr_sort_space_free(&builder->space);
     mr_buf_fini(&builder->bytes);
+    mr_buf_fini(&builder->scratch);
     mr_table_free(builder->table);
     free(builder);
 }
@@ -82,7 +85,7 @@ static bool too_big(const struct mr_table_builder *builder, struct mr_error *err
 
 static bool take(struct mr_table_builder *builder, size_t bytes, struct mr_error *err)
 {
-    if (bytes > builder->max_bytes - builder->used)
+    if (builder->used + mr_rowmap_bytes(builder->table->rowmap) + bytes > builder->max_bytes)
         return too_big(builder, err);
     builder->used += bytes;
     return true;
@@ -94,12 +97,12 @@ static struct partition *partition_of(struct mr_table_builder *builder, uint64_t
 }
 
 /* The part of the hash that a slot keeps, in its place. */
-static uint64_t slot_tag(uint64_t hash)
+static uint64_t part_tag(uint64_t hash)
 {
     return hash << PARTITION_BITS >> 32 << 32;
 }
 
-static size_t slot_home(const struct partition *part, uint64_t tag)
+static size_t part_home(const struct partition *part, uint64_t tag)
 {
     return (size_t)(tag >> 32) & (part->n_slots - 1);
 }
@@ -107,7 +110,7 @@ static size_t slot_home(const struct partition *part, uint64_t tag)
 static void enter_slot(struct partition *part, uint64_t slot)
 {
     uint64_t *slots = (uint64_t *)(void *)part->slots.ptr;
-    size_t at = slot_home(part, slot);
+    size_t at = part_home(part, slot);
     while (slots[at])
         at = (at + 1) & (part->n_slots - 1);
     slots[at] = slot;
@@ -135,11 +138,11 @@ static bool grow_slots(struct mr_table_builder *builder, struct partition *part,
 static bool intern_key(struct mr_table_builder *builder, struct partition *part, uint64_t hash,
                        const char *key, size_t len, uint32_t *offset, struct mr_error *err)
 {
-    uint64_t tag = slot_tag(hash);
+    uint64_t tag = part_tag(hash);
     if (4 * (part->n_keys + 1) > 3 * part->n_slots && !grow_slots(builder, part, err))
         return false;
     const uint64_t *slots = (const uint64_t *)(const void *)part->slots.ptr;
-    for (size_t at = slot_home(part, tag); slots[at]; at = (at + 1) & (part->n_slots - 1)) {
+    for (size_t at = part_home(part, tag); slots[at]; at = (at + 1) & (part->n_slots - 1)) {
         if ((slots[at] & ~(uint64_t)UINT32_MAX) != tag)
             continue;
         *offset = (uint32_t)slots[at];
@@ -193,6 +196,10 @@ static bool place(struct mr_table_builder *builder, const struct pending *row, s
     part->rows.len += head_len + row->row_len;
     if (tail_is_long(part))
         sort_tail(builder, part);
+    if (builder->table->rowmap)
+        mr_rowmap_put(
+            builder->table->rowmap, row->id,
+            mr_table_payload(row->hash, (const uint8_t *)key + row->key_len, row->row_len));
     return true;
 }
 
@@ -202,10 +209,12 @@ static bool place_pending(struct mr_table_builder *builder, struct mr_error *err
     for (size_t i = 0; i < builder->n_pending; i++) {
         const struct pending *row = &builder->pending[i];
         const struct partition *part = partition_of(builder, row->hash);
+        if (builder->table->rowmap)
+            mr_rowmap_prefetch_block(builder->table->rowmap, row->id);
         if (!part->n_slots)
             continue;
         const uint64_t *slots = (const uint64_t *)(const void *)part->slots.ptr;
-        __builtin_prefetch(part->keys.ptr + (uint32_t)slots[slot_home(part, slot_tag(row->hash))]);
+        __builtin_prefetch(part->keys.ptr + (uint32_t)slots[part_home(part, part_tag(row->hash))]);
         __builtin_prefetch(part->rows.ptr + part->rows.len, 1);
     }
     bool ok = true;
@@ -216,8 +225,30 @@ static bool place_pending(struct mr_table_builder *builder, struct mr_error *err
     return ok;
 }
 
-bool mr_table_builder_add(struct mr_table_builder *builder, const struct mr_value *values,
-                          struct mr_error *err)
+void mr_table_builder_identify(struct mr_table_builder *builder, size_t n)
+{
+    struct mr_table *table = builder->table;
+    mr_assert(n && !table->rowmap && !table->stats.rows_read);
+    table->n_ids = n;
+    table->rowmap = mr_rowmap_new(table->seed);
+}
+
+/* A NULL in the key: the row is counted, and at most its identity is kept. */
+static bool leave_out(struct mr_table_builder *builder, const struct pending *row,
+                      struct mr_error *err)
+{
+    builder->bytes.len = row->from;
+    builder->table->stats.null_keys++;
+    if (!builder->table->rowmap)
+        return true;
+    if (!take(builder, 0, err))
+        return false;
+    mr_rowmap_put(builder->table->rowmap, row->id, 0);
+    return true;
+}
+
+static bool add(struct mr_table_builder *builder, const struct mr_value *values,
+                struct mr_error *err)
 {
     const struct mr_lookup_schema *schema = builder->table->schema;
     struct mr_buf *bytes = &builder->bytes;
@@ -225,11 +256,8 @@ bool mr_table_builder_add(struct mr_table_builder *builder, const struct mr_valu
     builder->table->stats.rows_read++;
     row->from = bytes->len;
     for (size_t i = 0; i < schema->n_keys; i++) {
-        if (values[i].type == MR_NULL) {
-            bytes->len = row->from;
-            builder->table->stats.null_keys++;
-            return true;
-        }
+        if (values[i].type == MR_NULL)
+            return leave_out(builder, row, err);
         mr_key_put(bytes, &values[i]);
     }
     row->key_len = bytes->len - row->from;
@@ -240,8 +268,25 @@ bool mr_table_builder_add(struct mr_table_builder *builder, const struct mr_valu
     const struct partition *part = partition_of(builder, row->hash);
     if (part->n_slots)
         __builtin_prefetch(part->slots.ptr +
-                           slot_home(part, slot_tag(row->hash)) * sizeof(uint64_t));
+                           part_home(part, part_tag(row->hash)) * sizeof(uint64_t));
     return ++builder->n_pending < BATCH || place_pending(builder, err);
+}
+
+bool mr_table_builder_add(struct mr_table_builder *builder, const struct mr_value *values,
+                          struct mr_error *err)
+{
+    mr_assert(!builder->table->rowmap);
+    return add(builder, values, err);
+}
+
+bool mr_table_builder_add_id(struct mr_table_builder *builder, const struct mr_value *values,
+                             const struct mr_value *ids, struct mr_error *err)
+{
+    const struct mr_table *table = builder->table;
+    struct rowid id = mr_rowmap_id(table->rowmap, ids, table->n_ids, &builder->scratch);
+    builder->pending[builder->n_pending].id = id;
+    mr_rowmap_prefetch(table->rowmap, id);
+    return add(builder, values, err);
 }
 
 bool mr_table_builder_finish(struct mr_table_builder *builder, struct mr_table **out,
@@ -261,23 +306,20 @@ bool mr_table_builder_finish(struct mr_table_builder *builder, struct mr_table *
         upper += part->rows.len + part->keys.len;
     }
     mr_sort_space_free(&builder->space);
-    if (builder->used > builder->max_bytes || upper > SLOT_OFFSET_MASK) {
+    if (builder->used + mr_rowmap_bytes(table->rowmap) > builder->max_bytes || upper > SLOT_PLACE) {
         too_big(builder, err);
         mr_table_builder_free(builder);
         return false;
     }
-    /* Four keys in five slots; at least one stays empty, which ends the search for an unknown key.
-     */
-    table->n_slots = n_keys + n_keys / 4 + 1;
-    mr_pages_grow(&table->slots, table->n_slots * sizeof(uint64_t));
-    table->slots.len = table->n_slots * sizeof(uint64_t);
+    table->index = mr_index_new(mr_index_slots(n_keys));
+    table->used_slots = n_keys;
     mr_pages_grow(&table->postings, upper);
     table->postings.len = 1;
     for (size_t i = 0; i < PARTITIONS; i++)
         mr_partition_merge(&builder->parts[i], table, table->schema->n_keys);
     mr_pages_trim(&table->postings);
     table->stats.keys = n_keys;
-    table->stats.bytes = sizeof *table + table->slots.cap + table->postings.cap;
+    table->stats.bytes = mr_table_bytes(table);
     builder->table = NULL;
     mr_table_builder_free(builder);
     *out = table;

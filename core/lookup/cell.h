@@ -20,6 +20,7 @@ enum {
     CELL_NULL = 0x01,
     CELL_FALSE = 0x02,
     CELL_TRUE = 0x03,
+    CELL_LESS = 0x04,    /* likewise, in a run of changes: the row stands so often less */
     CELL_INT_MIN = 0x0c, /* 8 bytes, negative ... 0x13: 1 byte, negative */
     CELL_INT_ZERO = 0x14,
     CELL_INT_MAX = 0x1c, /* 0x15: 1 byte, positive ... 8 bytes */

@@ -4,28 +4,11 @@
  * Any thread. A reader pins once a unit, so a mutex costs nothing that shows. Owns the current
  * table, and what was replaced: it waits, marked with the epoch in which it went out of sight,
  * until no reader pinned before that epoch is left. Whoever unpins as the last frees it. Must not
- * know what a table is made of. Tests: tests/unit/test_lookup.c.
+ * know what a table is made of. Tests: tests/unit/test_lookup.c, tests/unit/test_lookup_live.c.
  */
-#include "lookup/table.h"
+#include "lookup/live.h"
 
-#include <pthread.h>
 #include <stdlib.h>
-
-/* What was replaced, and waits for the readers that may still see it. */
-struct grave {
-    struct grave *next;
-    uint64_t epoch; /* pins from this one on do not see it */
-    struct mr_table *table;
-};
-
-struct mr_lookup {
-    char *name;
-    pthread_mutex_t mutex; /* guards all below */
-    struct mr_table *current;
-    uint64_t epoch;
-    struct mr_pin *oldest, *newest; /* in the order of their epochs */
-    struct grave *graves, **last_grave;
-};
 
 struct mr_lookup *mr_lookup_new(const char *name)
 {
@@ -40,8 +23,8 @@ struct mr_lookup *mr_lookup_new(const char *name)
 static struct grave *take_free_graves(struct mr_lookup *lookup)
 {
     struct grave *first = lookup->graves, **end = &first;
-    while (*end && (!lookup->oldest || lookup->oldest->epoch >= (*end)->epoch))
-        end = &(*end)->next;
+    for (; *end && (!lookup->oldest || lookup->oldest->epoch >= (*end)->epoch); end = &(*end)->next)
+        lookup->waiting -= (*end)->bytes;
     lookup->graves = *end;
     if (!lookup->graves)
         lookup->last_grave = &lookup->graves;
@@ -55,6 +38,8 @@ static void free_graves(struct grave *grave)
     while (grave) {
         struct grave *next = grave->next;
         mr_table_free(grave->table);
+        mr_index_free(grave->index);
+        mr_blocks_free(&grave->blocks);
         free(grave);
         grave = next;
     }
@@ -65,6 +50,8 @@ void mr_lookup_free(struct mr_lookup *lookup)
     if (!lookup)
         return;
     mr_assert(!lookup->oldest);
+    mr_changes_fini(&lookup->changes);
+    mr_version_maker_fini(&lookup->maker);
     free_graves(lookup->graves);
     mr_table_free(lookup->current);
     pthread_mutex_destroy(&lookup->mutex);
@@ -77,18 +64,32 @@ const char *mr_lookup_name(const struct mr_lookup *lookup)
     return lookup->name;
 }
 
-void mr_lookup_swap(struct mr_lookup *lookup, struct mr_table *table)
+void mr_lookup_bury(struct mr_lookup *lookup, struct grave *grave, struct mr_table *table,
+                    const struct mr_table_stats *stats)
 {
-    struct grave *grave = mr_calloc(1, sizeof *grave);
+    grave->next = NULL;
+    grave->bytes = grave->blocks.bytes + mr_index_bytes(grave->index) +
+                   (grave->table ? mr_table_bytes(grave->table) : 0);
     pthread_mutex_lock(&lookup->mutex);
-    grave->table = lookup->current;
     grave->epoch = ++lookup->epoch;
-    lookup->current = table;
+    lookup->waiting += grave->bytes;
+    lookup->stats = *stats;
+    if (table)
+        lookup->current = table;
     *lookup->last_grave = grave;
     lookup->last_grave = &grave->next;
     struct grave *freed = take_free_graves(lookup);
     pthread_mutex_unlock(&lookup->mutex);
     free_graves(freed);
+}
+
+void mr_lookup_swap(struct mr_lookup *lookup, struct mr_table *table)
+{
+    struct grave *grave = mr_calloc(1, sizeof *grave);
+    struct mr_table_stats stats = mr_table_stats(table);
+    mr_lookup_discard(lookup);
+    grave->table = lookup->current;
+    mr_lookup_bury(lookup, grave, table, &stats);
 }
 
 bool mr_lookup_pin(struct mr_lookup *lookup, struct mr_pin *pin)
@@ -122,10 +123,9 @@ void mr_lookup_unpin(struct mr_lookup *lookup, struct mr_pin *pin)
 
 struct mr_table_stats mr_lookup_stats(struct mr_lookup *lookup)
 {
-    struct mr_table_stats stats = {0};
     pthread_mutex_lock(&lookup->mutex);
-    if (lookup->current)
-        stats = mr_table_stats(lookup->current);
+    struct mr_table_stats stats = lookup->stats;
+    stats.bytes += lookup->waiting;
     pthread_mutex_unlock(&lookup->mutex);
     return stats;
 }

@@ -134,75 +134,6 @@ static struct element *sort_elements(struct sort_space *space, size_t n, struct 
     return sorted;
 }
 
-/* A varint of a width that was fixed before its value was known. */
-static void varint_write_padded(uint8_t *at, uint64_t value, unsigned width)
-{
-    for (unsigned i = 0; i + 1 < width; i++, value >>= 7)
-        at[i] = (uint8_t)(value | 0x80);
-    at[width - 1] = (uint8_t)value;
-}
-
-static unsigned varint_width(uint64_t value)
-{
-    unsigned width = 1;
-    while (value >>= 7)
-        width++;
-    return width;
-}
-
-/* Rows being written behind a head that is filled in at the end. */
-struct posting_writer {
-    struct mr_pages *out;
-    size_t head, rows; /* offsets in `out` */
-    unsigned n_width, size_width;
-    uint64_t n, stride;
-    bool fixed;
-};
-
-/* Room for at most n rows of `size` bytes in all; `key` stands between head and rows. */
-static struct posting_writer open_posting(struct mr_pages *out, uint64_t n, size_t size,
-                                          const uint8_t *key, size_t key_len)
-{
-    struct posting_writer writer = {.out = out,
-                                    .head = out->len,
-                                    .n_width = varint_width(n << 1 | 1),
-                                    .size_width = varint_width(size),
-                                    .fixed = true};
-    size_t head_len = writer.n_width + writer.size_width;
-    uint8_t *at = mr_pages_reserve(out, head_len + key_len + size);
-    if (key_len)
-        memcpy(at + head_len, key, key_len);
-    out->len += head_len + key_len;
-    writer.rows = out->len;
-    return writer;
-}
-
-static void write_row(struct posting_writer *writer, const uint8_t *row, size_t len,
-                      uint64_t copies)
-{
-    struct mr_pages *out = writer->out;
-    uint8_t *at = mr_pages_reserve(out, len + 1 + VARINT_MAX), *from = at;
-    if (copies > 1 || !len) { /* a row without columns is nothing but its count */
-        *at++ = CELL_COPIES;
-        at = varint_write(at, copies);
-    }
-    memcpy(at, row, len);
-    at += len;
-    if (!writer->n)
-        writer->stride = len;
-    writer->fixed = writer->fixed && copies == 1 && len && len == writer->stride;
-    writer->n++;
-    out->len += (size_t)(at - from);
-}
-
-static void close_posting(struct posting_writer *writer)
-{
-    uint8_t *head = writer->out->ptr + writer->head;
-    size_t size = writer->fixed ? writer->stride : writer->out->len - writer->rows;
-    varint_write_padded(head, writer->n << 1 | writer->fixed, writer->n_width);
-    varint_write_padded(head + writer->n_width, size, writer->size_width);
-}
-
 /* Elements [from, to) have the same key: one group of the run. */
 static void write_group(struct mr_pages *out, const struct element *sorted, size_t from, size_t to,
                         const struct tail_rows *rows)
@@ -214,16 +145,17 @@ static void write_group(struct mr_pages *out, const struct element *sorted, size
     }
     uint8_t *at = mr_pages_reserve(out, VARINT_MAX);
     out->len += (size_t)(varint_write(at, sorted[from].key) - at);
-    struct posting_writer writer = open_posting(out, to - from, size, NULL, 0);
+    struct posting_writer writer = mr_posting_open(out, to - from, size, NULL, 0);
     for (size_t next; from < to; from = next) {
         const uint8_t *row = rows->tail + sorted[from].at;
         for (next = from + 1; next < to && same_place(&sorted[from], &sorted[next]) &&
                               cells_compare(row, rows->tail + sorted[next].at, rows->n_cells) == 0;
              next++)
             ;
-        write_row(&writer, row, (size_t)(cells_skip(row, rows->n_cells) - row), next - from);
+        mr_posting_write(&writer, row, (size_t)(cells_skip(row, rows->n_cells) - row),
+                         (int64_t)(next - from));
     }
-    close_posting(&writer);
+    mr_posting_close(&writer);
 }
 
 void mr_partition_sort(struct partition *part, size_t n_row_cells, struct sort_space *space)
@@ -294,31 +226,28 @@ static void merge_key(struct partition *part, struct mr_table *table, const uint
         struct run *run = sources[i];
         n += run->n;
         size += (size_t)(run->at - run->rows) + (n_sources > 1 ? 2 * run->n : 0);
-        struct walk walk = {.next = run->rows,
-                            .left = run->n,
-                            .stride = run->stride,
-                            .copies = 1,
-                            .order = (uint32_t)i};
+        struct posting rows = {.rows = run->rows, .n = run->n, .stride = run->stride};
+        struct walk walk = walk_of(&rows, i);
         walk_step(&walk, heap->n_cells);
         heap->walks[heap->n++] = walk;
     }
-    struct posting_writer writer = open_posting(&table->postings, n, size, key, key_len);
+    struct posting_writer writer = mr_posting_open(&table->postings, n, size, key, key_len);
     mr_walks_order(heap);
     while (heap->n) {
         const struct walk *first = &heap->walks[0];
         const uint8_t *row = first->at;
         size_t len = (size_t)(first->next - row);
-        uint64_t copies = first->copies;
+        int64_t copies = first->copies;
         size_t source = first->order;
         for (walks_step(heap); heap->n && cells_compare(row, heap->walks[0].at, heap->n_cells) == 0;
              walks_step(heap))
             copies += heap->walks[0].copies;
-        write_row(&writer, row, len, copies);
+        table->stats.rows += (uint64_t)copies;
+        mr_posting_write(&writer, row, len, copies);
         if (forget)
             forget_behind(part, sources[source], row);
     }
-    close_posting(&writer);
-    table->stats.rows += writer.n;
+    mr_posting_close(&writer);
 }
 
 void mr_partition_merge(struct partition *part, struct mr_table *table, size_t n_key_cells)
@@ -345,7 +274,8 @@ void mr_partition_merge(struct partition *part, struct mr_table *table, size_t n
                 sources[n_sources++] = &runs[i];
         const uint8_t *key = part->keys.ptr + next;
         size_t key_len = (size_t)(cells_skip(key, n_key_cells) - key);
-        mr_table_enter(table, mr_table_hash(table->seed, key, key_len), table->postings.len);
+        mr_index_enter(table_index(table), mr_table_hash(table->seed, key, key_len),
+                       table->postings.len);
         merge_key(part, table, key, key_len, sources, n_sources, &heap);
         for (size_t i = 0; i < n_sources; i++)
             next_group(sources[i]);

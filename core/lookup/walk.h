@@ -8,18 +8,30 @@
 #ifndef MR_LOOKUP_WALK_H
 #define MR_LOOKUP_WALK_H
 
-#include "lookup/cell.h"
+#include "lookup/posting.h"
 
 /* A walk over one posting, standing on a row. */
 struct walk {
     const uint8_t *key, *at; /* `at`: the row's cells */
     const uint8_t *next;     /* where the next row begins, its copies in front */
     uint64_t left;           /* rows from `next` on */
-    uint64_t copies;         /* how many equal rows stand here */
+    int64_t copies;          /* how many equal rows stand here; below 0: so many less */
     uint64_t prefix; /* of the row's first cell, while in a heap: settles most comparisons */
     uint32_t stride; /* bytes of each row; 0 if they differ */
     uint32_t order;  /* settles ties: of a span, the key's place in the list */
+    bool marked;     /* a run of changes */
 };
+
+static inline struct walk walk_of(const struct posting *posting, size_t order)
+{
+    return (struct walk){.key = posting->key,
+                         .next = posting->rows,
+                         .left = posting->n,
+                         .stride = posting->stride,
+                         .copies = 1,
+                         .order = (uint32_t)order,
+                         .marked = posting->marked};
+}
 
 /* A heap: walks[0] stands on the first row of all. */
 struct walks {
@@ -35,14 +47,19 @@ static inline bool walk_step(struct walk *walk, size_t n_cells)
     walk->left--;
     const uint8_t *at = walk->next;
     if (walk->stride) {
-        walk->at = at;
         walk->next = at + walk->stride;
+        if (walk->marked) {
+            walk->copies = *at == CELL_LESS ? -(int64_t)at[1] : (int64_t)at[1];
+            at += MARK_LEN;
+        }
+        walk->at = at;
         return true;
     }
     uint64_t copies = 1;
-    if (*at == CELL_COPIES)
+    uint8_t tag = *at;
+    if (tag == CELL_COPIES || tag == CELL_LESS)
         at = varint_read(at + 1, &copies);
-    walk->copies = copies;
+    walk->copies = tag == CELL_LESS ? -(int64_t)copies : (int64_t)copies;
     walk->at = at;
     walk->next = cells_skip(at, n_cells);
     return true;

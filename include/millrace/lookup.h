@@ -104,16 +104,9 @@ struct mr_table_stats {
     uint64_t bytes;      /* all memory of the table, what waits for its last reader included */
 };
 const struct mr_lookup_schema *mr_table_schema(const struct mr_table *table);
+/* As it was built; what became of it since: mr_lookup_stats. */
 struct mr_table_stats mr_table_stats(const struct mr_table *table);
 
-struct mr_posting {
-    const uint8_t *key;        /* its cells */
-    const uint8_t *rows, *end; /* packed rows: read them through a span */
-    uint64_t n;                /* rows in it (distinct ones) */
-    uint32_t stride;           /* bytes of each row; 0 if they differ */
-};
-/* False if the key is unknown. */
-bool mr_table_find(const struct mr_table *table, struct mr_bytes key, struct mr_posting *out);
 
 /*
  * A span: the rows of one message, in row-key order, over one or several keys, each distinct row
