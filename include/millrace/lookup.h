@@ -107,7 +107,6 @@ const struct mr_lookup_schema *mr_table_schema(const struct mr_table *table);
 /* As it was built; what became of it since: mr_lookup_stats. */
 struct mr_table_stats mr_table_stats(const struct mr_table *table);
 
-
 /*
  * A span: the rows of one message, in row-key order, over one or several keys, each distinct row
  * once (when the table is distinct), after the cursor. A row reached by two keys shows the one that
