@@ -32,7 +32,7 @@ struct mr_pg_changes *mr_pg_changes_new(const struct mr_pg_changes_options *opti
 {
     struct mr_pg_changes *c = mr_calloc(1, sizeof *c);
     c->options = *options;
-    c->rows = mr_pg_rows_new(options);
+    c->rows = mr_pg_rows_new(&c->options);
     c->space = mr_alloc(sizeof *c->space);
     return c;
 }
