@@ -93,9 +93,6 @@ struct mr_feed *mr_pg_logical_new(const struct mr_postgres_feed_options *options
  * so.)
  */
 bool mr_pg_logical_pending(const struct mr_feed *feed);
-/* After a load that failed: the server is there, but it refused replication (slots all in use, no
- * entry in pg_hba.conf, ...). Another kind may do. */
-bool mr_pg_logical_refused(const struct mr_feed *feed);
 struct mr_feed *mr_pg_changelog_new(const struct mr_postgres_feed_options *options);
 
 #endif

@@ -37,7 +37,6 @@ struct logical {
     const struct mr_postgres_feed_options *options;
     const struct mr_pg_survey *survey;
     enum phase phase;
-    bool refused;
     struct mr_pg_stream *stream;
     struct mr_pg_watch *watch;
     struct mr_pg_shape *shape;
@@ -92,7 +91,6 @@ static void reset(struct logical *l)
     l->clocks_ms = 0;
 }
 
-/* What goes wrong once the watch is connected is not that the server cannot be reached. */
 static bool ask_for_slot(struct logical *l, struct mr_error *err)
 {
     if (PQserverVersion(mr_pg_watch_pg(l->watch)->conn) < 140000)
@@ -133,11 +131,7 @@ static bool read_and_start(struct logical *l, struct mr_table **out, struct mr_e
     struct mr_table *table = NULL;
     bool ok = mr_pg_snapshot_read(&of_slot, &table, &l->shape, err) &&
               mr_pg_watch_declared(l->watch, l->shape, &l->declared, err);
-    if (ok && !mr_pg_stream_start(l->stream, err)) {
-        l->refused = true;
-        ok = false;
-    }
-    if (!ok) {
+    if (!ok || !mr_pg_stream_start(l->stream, err)) {
         mr_table_free(table);
         return false;
     }
@@ -161,14 +155,9 @@ static bool load(struct mr_feed *feed, struct mr_table **out, struct mr_error *e
 {
     struct logical *l = logical_of(feed);
     bool ok = true;
-    l->refused = false;
     if (l->phase != SLOT) {
         reset(l);
-        ok = mr_pg_watch_open(l->options, l->survey, &l->watch, err);
-        if (ok && !ask_for_slot(l, err)) {
-            l->refused = true;
-            ok = false;
-        }
+        ok = mr_pg_watch_open(l->options, l->survey, &l->watch, err) && ask_for_slot(l, err);
     } else {
         ok = mr_pg_stream_wait(l->stream, 0, err);
     }
@@ -461,9 +450,4 @@ struct mr_feed *mr_pg_logical_new(const struct mr_postgres_feed_options *options
 bool mr_pg_logical_pending(const struct mr_feed *feed)
 {
     return logical_of(feed)->phase == SLOT;
-}
-
-bool mr_pg_logical_refused(const struct mr_feed *feed)
-{
-    return logical_of(feed)->refused;
 }
