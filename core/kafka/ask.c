@@ -6,7 +6,7 @@
  * but the topics it is told to create. Tests: tests/unit/test_kafka_source.c; against a broker with
  * SASL: tests/integration.
  */
-#include "kafka/client.h"
+#include "kafka/visit.h"
 
 #include "base/clock.h"
 
@@ -15,54 +15,18 @@
 
 enum { SLICE_MS = 200 };
 
-struct asker {
-    rd_kafka_t *rk;
-    struct mr_kafka_contact contact;
-};
-
-static void on_client_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
-{
-    (void)rk;
-    struct asker *asker = opaque;
-    mr_kafka_contact_error(&asker->contact, (rd_kafka_resp_err_t)code, reason);
-}
-
-static void asker_close(struct asker *asker)
-{
-    if (asker->rk)
-        rd_kafka_destroy(asker->rk);
-    asker->rk = NULL;
-}
-
 /* A producer, as the lightest client there is: it sends nothing but requests for metadata. */
-static bool asker_open(struct asker *asker, const struct mr_kafka_property *properties, size_t n,
-                       struct mr_error *err)
+static bool open_asker(struct mr_kafka_visit *asker, const struct mr_kafka_property *properties,
+                       size_t n, struct mr_error *err)
 {
     static const struct mr_kafka_setting defaults[] = {{"client.id", "millrace"}};
     static const struct mr_kafka_setting fixed[] = {{"allow.auto.create.topics", "false"}};
-    rd_kafka_conf_t *conf = NULL;
-    char why[512];
-    *asker = (struct asker){0};
-    if (!mr_kafka_conf_build(MR_KAFKA_ASK, properties, n, defaults, 1, fixed, 1, &conf, err))
-        return false;
-    mr_kafka_contact_init(&asker->contact, conf);
-    if (!asker->contact.brokers[0]) {
-        rd_kafka_conf_destroy(conf);
-        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                            "\"bootstrap.servers\" is missing: name the brokers, as \"host:9092\"");
-    }
-    rd_kafka_conf_set_opaque(conf, asker);
-    rd_kafka_conf_set_error_cb(conf, on_client_error);
-    asker->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
-    if (!asker->rk) {
-        rd_kafka_conf_destroy(conf);
-        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG, "Kafka client: %s", why);
-    }
-    return true;
+    return mr_kafka_visit_open(asker, RD_KAFKA_PRODUCER, MR_KAFKA_ASK, properties, n, defaults, 1,
+                               fixed, 1, err);
 }
 
 /* Asks in slices, so that a login that was refused ends the waiting. All topics that we may see. */
-static bool fetch_metadata(struct asker *asker, int timeout_ms,
+static bool fetch_metadata(struct mr_kafka_visit *asker, int timeout_ms,
                            const struct rd_kafka_metadata **out, struct mr_error *err)
 {
     int64_t deadline = mr_clock_mono_ms() + timeout_ms;
@@ -96,7 +60,7 @@ static const struct rd_kafka_metadata_topic *find(const struct rd_kafka_metadata
     return NULL;
 }
 
-static bool look_for(const struct asker *asker, const struct rd_kafka_metadata *metadata,
+static bool look_for(const struct mr_kafka_visit *asker, const struct rd_kafka_metadata *metadata,
                      const char *const *topics, size_t n, struct mr_error *err)
 {
     struct mr_buf missing;
@@ -126,10 +90,10 @@ static bool look_for(const struct asker *asker, const struct rd_kafka_metadata *
 static char *cluster_of(const struct mr_kafka_property *properties, size_t n, int timeout_ms,
                         struct mr_error *err)
 {
-    struct asker asker = {0};
+    struct mr_kafka_visit asker = {0};
     const struct rd_kafka_metadata *metadata = NULL;
     char *id = NULL;
-    if (asker_open(&asker, properties, n, err) &&
+    if (open_asker(&asker, properties, n, err) &&
         fetch_metadata(&asker, timeout_ms, &metadata, err)) {
         char *told = rd_kafka_clusterid(asker.rk, timeout_ms);
         id = mr_strdup(told ? told : "");
@@ -137,7 +101,7 @@ static char *cluster_of(const struct mr_kafka_property *properties, size_t n, in
             rd_kafka_mem_free(asker.rk, told);
         rd_kafka_metadata_destroy(metadata);
     }
-    asker_close(&asker);
+    mr_kafka_visit_close(&asker);
     return id;
 }
 
@@ -163,34 +127,35 @@ bool mr_kafka_check(const struct mr_kafka_property *properties, size_t n_propert
                     const char *const *topics, size_t n_topics, int timeout_ms,
                     struct mr_error *err)
 {
-    struct asker asker;
+    struct mr_kafka_visit asker = {0};
     const struct rd_kafka_metadata *metadata = NULL;
-    bool ok = asker_open(&asker, properties, n_properties, err) &&
+    bool ok = open_asker(&asker, properties, n_properties, err) &&
               fetch_metadata(&asker, timeout_ms, &metadata, err) &&
               look_for(&asker, metadata, topics, n_topics, err);
     if (metadata)
         rd_kafka_metadata_destroy(metadata);
-    asker_close(&asker);
+    mr_kafka_visit_close(&asker);
     return ok;
 }
 
 bool mr_kafka_partitions(const struct mr_kafka_property *properties, size_t n_properties,
                          const char *topic, int timeout_ms, int32_t *n, struct mr_error *err)
 {
-    struct asker asker;
+    struct mr_kafka_visit asker = {0};
     const struct rd_kafka_metadata *metadata = NULL;
-    bool ok = asker_open(&asker, properties, n_properties, err) &&
+    bool ok = open_asker(&asker, properties, n_properties, err) &&
               fetch_metadata(&asker, timeout_ms, &metadata, err) &&
               look_for(&asker, metadata, &topic, 1, err);
     if (ok)
         *n = find(metadata, topic)->partition_cnt;
     if (metadata)
         rd_kafka_metadata_destroy(metadata);
-    asker_close(&asker);
+    mr_kafka_visit_close(&asker);
     return ok;
 }
 
-static bool created(const struct asker *asker, rd_kafka_event_t *event, struct mr_error *err)
+static bool created(const struct mr_kafka_visit *asker, rd_kafka_event_t *event,
+                    struct mr_error *err)
 {
     if (rd_kafka_event_error(event))
         return mr_kafka_contact_fail(&asker->contact, rd_kafka_event_error(event),
@@ -214,8 +179,8 @@ static bool created(const struct asker *asker, rd_kafka_event_t *event, struct m
     return true;
 }
 
-static bool create(struct asker *asker, rd_kafka_NewTopic_t **topics, size_t n, int timeout_ms,
-                   struct mr_error *err)
+static bool create(struct mr_kafka_visit *asker, rd_kafka_NewTopic_t **topics, size_t n,
+                   int timeout_ms, struct mr_error *err)
 {
     char why[256];
     bool ok = false;
@@ -246,12 +211,12 @@ bool mr_kafka_create_topics(const struct mr_kafka_property *properties, size_t n
                             const char *const *names, size_t n, int partitions, int replication,
                             int timeout_ms, struct mr_error *err)
 {
-    struct asker asker;
+    struct mr_kafka_visit asker = {0};
     const struct rd_kafka_metadata *metadata = NULL;
     rd_kafka_NewTopic_t **topics = mr_calloc(n + 1, sizeof(rd_kafka_NewTopic_t *));
     size_t n_new = 0;
     char why[256];
-    bool ok = asker_open(&asker, properties, n_properties, err) &&
+    bool ok = open_asker(&asker, properties, n_properties, err) &&
               fetch_metadata(&asker, timeout_ms, &metadata, err);
     for (size_t i = 0; ok && i < n; i++) {
         if (names[i][0] == '^' || find(metadata, names[i]))
@@ -269,6 +234,6 @@ bool mr_kafka_create_topics(const struct mr_kafka_property *properties, size_t n
     free(topics);
     if (metadata)
         rd_kafka_metadata_destroy(metadata);
-    asker_close(&asker);
+    mr_kafka_visit_close(&asker);
     return ok;
 }

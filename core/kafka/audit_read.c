@@ -7,7 +7,7 @@
  * grows meanwhile has an end too. Memory: what librdkafka reads ahead (16 MiB). Must not look into
  * messages. Tests: tests/integration/audit_spec.lua.
  */
-#include "kafka/client.h"
+#include "kafka/visit.h"
 
 #include "base/clock.h"
 
@@ -24,29 +24,21 @@ struct part {
 
 struct reader {
     const struct mr_kafka_read_options *options;
-    rd_kafka_t *rk;
-    struct mr_kafka_contact contact;
+    struct mr_kafka_visit visit;
     struct part *parts;
     int32_t n_parts;
     int32_t n_open; /* not yet at their end */
     rd_kafka_topic_partition_list_t *list;
 };
 
-static void on_client_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
-{
-    (void)rk;
-    struct reader *reader = opaque;
-    mr_kafka_contact_error(&reader->contact, (rd_kafka_resp_err_t)code, reason);
-}
-
 static bool fail(struct reader *reader, rd_kafka_resp_err_t code, const char *what,
                  struct mr_error *err)
 {
     const char *topic = reader->options->topic;
     /* What the error callback knows is the cause (a login that was refused, brokers away). */
-    if (mr_kafka_contact_take(&reader->contact, err))
+    if (mr_kafka_contact_take(&reader->visit.contact, err))
         return false;
-    return mr_kafka_contact_fail(&reader->contact, code, what, topic, NULL, err);
+    return mr_kafka_contact_fail(&reader->visit.contact, code, what, topic, NULL, err);
 }
 
 static bool open_consumer(struct reader *reader, struct mr_error *err)
@@ -63,21 +55,12 @@ static bool open_consumer(struct reader *reader, struct mr_error *err)
         {"enable.partition.eof", "true"},      {"isolation.level", "read_committed"},
         {"allow.auto.create.topics", "false"},
     };
-    rd_kafka_conf_t *conf = NULL;
-    char why[512];
-    if (!mr_kafka_conf_build(MR_KAFKA_SOURCE, options->properties, options->n_properties, defaults,
+    if (!mr_kafka_visit_open(&reader->visit, RD_KAFKA_CONSUMER, MR_KAFKA_SOURCE,
+                             options->properties, options->n_properties, defaults,
                              sizeof defaults / sizeof *defaults, fixed,
-                             sizeof fixed / sizeof *fixed, &conf, err))
+                             sizeof fixed / sizeof *fixed, err))
         return false;
-    mr_kafka_contact_init(&reader->contact, conf);
-    rd_kafka_conf_set_opaque(conf, reader);
-    rd_kafka_conf_set_error_cb(conf, on_client_error);
-    reader->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
-    if (!reader->rk) {
-        rd_kafka_conf_destroy(conf);
-        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG, "Kafka consumer: %s", why);
-    }
-    rd_kafka_poll_set_consumer(reader->rk);
+    rd_kafka_poll_set_consumer(reader->visit.rk);
     return true;
 }
 
@@ -85,17 +68,17 @@ static bool open_consumer(struct reader *reader, struct mr_error *err)
 static bool find_partitions(struct reader *reader, struct mr_error *err)
 {
     const struct rd_kafka_metadata *metadata = NULL;
-    rd_kafka_topic_t *topic = rd_kafka_topic_new(reader->rk, reader->options->topic, NULL);
+    rd_kafka_topic_t *topic = rd_kafka_topic_new(reader->visit.rk, reader->options->topic, NULL);
     if (!topic)
         return fail(reader, rd_kafka_last_error(), "reading a topic", err);
-    rd_kafka_resp_err_t code = rd_kafka_metadata(reader->rk, 0, topic, &metadata, ASK_MS);
+    rd_kafka_resp_err_t code = rd_kafka_metadata(reader->visit.rk, 0, topic, &metadata, ASK_MS);
     if (!code)
         code = metadata->topics[0].err;
     if (!code) {
         reader->n_parts = metadata->topics[0].partition_cnt;
-        mr_kafka_contact_made(&reader->contact);
+        mr_kafka_contact_made(&reader->visit.contact);
     } else {
-        rd_kafka_consumer_poll(reader->rk, 0); /* for the error callback */
+        rd_kafka_consumer_poll(reader->visit.rk, 0); /* for the error callback */
     }
     if (metadata)
         rd_kafka_metadata_destroy(metadata);
@@ -110,8 +93,8 @@ static bool find_ends(struct reader *reader, struct mr_error *err)
     reader->parts = mr_calloc((size_t)reader->n_parts, sizeof *reader->parts);
     for (int32_t i = 0; i < reader->n_parts; i++) {
         struct part *part = &reader->parts[i];
-        rd_kafka_resp_err_t code =
-            rd_kafka_query_watermark_offsets(reader->rk, topic, i, &part->low, &part->high, ASK_MS);
+        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
+            reader->visit.rk, topic, i, &part->low, &part->high, ASK_MS);
         if (code)
             return fail(reader, code, "asking for the first and last offset", err);
         part->next = part->low;
@@ -128,7 +111,7 @@ static bool skip_before(struct reader *reader, struct mr_error *err)
     for (int32_t i = 0; i < reader->n_parts; i++)
         rd_kafka_topic_partition_list_add(list, reader->options->topic, i)->offset =
             reader->options->since_ms;
-    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(reader->rk, list, ASK_MS);
+    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(reader->visit.rk, list, ASK_MS);
     for (int32_t i = 0; !code && i < list->cnt; i++) {
         struct part *part = &reader->parts[list->elems[i].partition];
         int64_t offset = list->elems[i].offset;
@@ -159,7 +142,7 @@ static bool start(struct reader *reader, struct mr_kafka_read_extent *extent, st
             part->done = true;
         }
     }
-    rd_kafka_resp_err_t code = rd_kafka_assign(reader->rk, reader->list);
+    rd_kafka_resp_err_t code = rd_kafka_assign(reader->visit.rk, reader->list);
     return !code || fail(reader, code, "start reading", err);
 }
 
@@ -172,7 +155,7 @@ static void finish(struct reader *reader, int32_t i)
     reader->n_open--;
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(list, reader->options->topic, i);
-    rd_kafka_pause_partitions(reader->rk, list);
+    rd_kafka_pause_partitions(reader->visit.rk, list);
     rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -211,7 +194,7 @@ static bool read_all(struct reader *reader, struct mr_error *err)
 {
     int64_t heard_ms = mr_clock_mono_ms();
     while (reader->n_open) {
-        rd_kafka_message_t *msg = rd_kafka_consumer_poll(reader->rk, POLL_MS);
+        rd_kafka_message_t *msg = rd_kafka_consumer_poll(reader->visit.rk, POLL_MS);
         if (msg) {
             bool ok = take(reader, msg, err);
             rd_kafka_message_destroy(msg);
@@ -235,8 +218,7 @@ bool mr_kafka_read_topic(const struct mr_kafka_read_options *options, struct mr_
     ok = ok && read_all(&reader, err);
     if (reader.list)
         rd_kafka_topic_partition_list_destroy(reader.list);
-    if (reader.rk)
-        rd_kafka_destroy_flags(reader.rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    mr_kafka_visit_close(&reader.visit);
     free(reader.parts);
     return ok;
 }

@@ -7,27 +7,16 @@
  * there is a member. Must not know what the metadata means. Tests:
  * tests/unit/test_kafka_transactions.c.
  */
-#include "kafka/client.h"
+#include "kafka/visit.h"
 
 #include "base/clock.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-struct outsider {
-    rd_kafka_t *rk;
-    struct mr_kafka_contact contact;
-};
-
-static void on_client_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
-{
-    (void)rk;
-    struct outsider *outsider = opaque;
-    mr_kafka_contact_error(&outsider->contact, (rd_kafka_resp_err_t)code, reason);
-}
-
-static bool outsider_open(struct outsider *outsider, const struct mr_kafka_property *properties,
-                          size_t n, const char *group, struct mr_error *err)
+static bool open_outsider(struct mr_kafka_visit *outsider,
+                          const struct mr_kafka_property *properties, size_t n, const char *group,
+                          struct mr_error *err)
 {
     static const struct mr_kafka_setting defaults[] = {{"client.id", "millrace"}};
     const struct mr_kafka_setting fixed[] = {
@@ -37,36 +26,12 @@ static bool outsider_open(struct outsider *outsider, const struct mr_kafka_prope
         /* Offsets that a transaction may still change are not told. */
         {"isolation.level", "read_committed"},
     };
-    rd_kafka_conf_t *conf = NULL;
-    char why[512];
-    *outsider = (struct outsider){0};
-    if (!mr_kafka_conf_build(MR_KAFKA_ASK, properties, n, defaults, 1, fixed,
-                             sizeof fixed / sizeof *fixed, &conf, err))
-        return false;
-    mr_kafka_contact_init(&outsider->contact, conf);
-    if (!outsider->contact.brokers[0]) {
-        rd_kafka_conf_destroy(conf);
-        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                            "\"bootstrap.servers\" is missing: name the brokers, as \"host:9092\"");
-    }
-    rd_kafka_conf_set_opaque(conf, outsider);
-    rd_kafka_conf_set_error_cb(conf, on_client_error);
-    outsider->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
-    if (!outsider->rk) {
-        rd_kafka_conf_destroy(conf);
-        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG, "Kafka client: %s", why);
-    }
-    return true;
-}
-
-static void outsider_close(struct outsider *outsider)
-{
-    if (outsider->rk)
-        rd_kafka_destroy(outsider->rk);
+    return mr_kafka_visit_open(outsider, RD_KAFKA_CONSUMER, MR_KAFKA_ASK, properties, n, defaults,
+                               1, fixed, sizeof fixed / sizeof *fixed, err);
 }
 
 /* A person waits for the answer: what a worker would try again ends here. */
-static bool failed(struct outsider *outsider, rd_kafka_resp_err_t code, const char *what,
+static bool failed(struct mr_kafka_visit *outsider, rd_kafka_resp_err_t code, const char *what,
                    const char *topic, struct mr_error *err)
 {
     rd_kafka_poll(outsider->rk, 0); /* a login that was refused is told here */
@@ -75,7 +40,7 @@ static bool failed(struct outsider *outsider, rd_kafka_resp_err_t code, const ch
     return mr_kafka_contact_fail(&outsider->contact, code, what, topic, NULL, err);
 }
 
-static bool fetch(struct outsider *outsider, const char *group, const struct mr_partition *at,
+static bool fetch(struct mr_kafka_visit *outsider, const char *group, const struct mr_partition *at,
                   int timeout_ms, struct mr_committed *out, struct mr_error *err)
 {
     rd_kafka_resp_err_t code = mr_kafka_offsets_fetch(outsider->rk, at, timeout_ms, out);
@@ -92,8 +57,8 @@ bool mr_kafka_group_offsets(const struct mr_kafka_property *properties, size_t n
                             struct mr_committed *committed, int64_t *low, int64_t *high,
                             struct mr_error *err)
 {
-    struct outsider outsider;
-    bool ok = outsider_open(&outsider, properties, n_properties, group, err) &&
+    struct mr_kafka_visit outsider = {0};
+    bool ok = open_outsider(&outsider, properties, n_properties, group, err) &&
               fetch(&outsider, group, at, timeout_ms, committed, err);
     if (ok) {
         rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
@@ -103,12 +68,13 @@ bool mr_kafka_group_offsets(const struct mr_kafka_property *properties, size_t n
                  at->partition);
         ok = !code || failed(&outsider, code, what, at->topic, err);
     }
-    outsider_close(&outsider);
+    mr_kafka_visit_close(&outsider);
     return ok;
 }
 
-static bool write_offsets(struct outsider *outsider, const char *group, const struct mr_mark *marks,
-                          size_t n, int timeout_ms, struct mr_error *err)
+static bool write_offsets(struct mr_kafka_visit *outsider, const char *group,
+                          const struct mr_mark *marks, size_t n, int timeout_ms,
+                          struct mr_error *err)
 {
     rd_kafka_topic_partition_list_t *list = mr_kafka_offsets_list(marks, n, true);
     rd_kafka_resp_err_t code = mr_kafka_offsets_send(outsider->rk, list, timeout_ms);
@@ -136,8 +102,8 @@ bool mr_kafka_group_set_offsets(const struct mr_kafka_property *properties, size
                                 const char *group, const struct mr_mark *marks, size_t n,
                                 int timeout_ms, struct mr_error *err)
 {
-    struct outsider outsider;
-    bool ok = outsider_open(&outsider, properties, n_properties, group, err) &&
+    struct mr_kafka_visit outsider = {0};
+    bool ok = open_outsider(&outsider, properties, n_properties, group, err) &&
               (!n || write_offsets(&outsider, group, marks, n, timeout_ms, err));
     for (size_t i = 0; ok && i < n; i++) {
         struct mr_committed found;
@@ -150,6 +116,6 @@ bool mr_kafka_group_set_offsets(const struct mr_kafka_property *properties, size
                               marks[i].at.topic, marks[i].at.partition, group, found.offset,
                               found.metadata);
     }
-    outsider_close(&outsider);
+    mr_kafka_visit_close(&outsider);
     return ok;
 }
