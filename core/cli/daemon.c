@@ -21,6 +21,7 @@ static int open_signals(void)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -32,7 +33,14 @@ static enum mr_order next_order(void *arg, int timeout_ms)
     struct signalfd_siginfo info;
     if (poll(&fd, 1, timeout_ms) <= 0 || read(*signals, &info, sizeof info) != sizeof info)
         return MR_ORDER_NONE;
-    return info.ssi_signo == SIGHUP ? MR_ORDER_RELOAD : MR_ORDER_STOP;
+    switch (info.ssi_signo) {
+    case SIGHUP:
+        return MR_ORDER_RELOAD;
+    case SIGUSR1:
+        return MR_ORDER_ACCEPT;
+    default:
+        return MR_ORDER_STOP;
+    }
 }
 
 int mr_daemon_run(const struct mr_node *config, bool *abandoned)

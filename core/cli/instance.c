@@ -133,6 +133,12 @@ static int watch(struct mr_instance *instance, enum mr_order (*next)(void *arg, 
             mr_log(MR_WARN, "reload comes with a later release; nothing was changed, restart to "
                             "load new configuration or scripts");
             break;
+        case MR_ORDER_ACCEPT:
+            if (mr_app_accept(instance->app))
+                mr_log(MR_INFO, "what was held back will be taken with the next read");
+            else
+                mr_log(MR_WARN, "no lookup holds a read back; nothing was changed");
+            break;
         case MR_ORDER_NONE:
             break;
         }

@@ -13,7 +13,7 @@
 
 struct mr_instance;
 
-enum mr_order { MR_ORDER_NONE, MR_ORDER_STOP, MR_ORDER_RELOAD };
+enum mr_order { MR_ORDER_NONE, MR_ORDER_STOP, MR_ORDER_RELOAD, MR_ORDER_ACCEPT };
 
 /* Borrows the configuration until free. */
 struct mr_instance *mr_instance_new(const struct mr_node *config);

@@ -6,6 +6,12 @@
  */
 #include "cli/settings.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
+/* What `refresh` is when it is no interval: FEEDS in core/lua/config_types.lua. */
+enum { REFRESH_AUTO = 0, REFRESH_LOGICAL = -1, REFRESH_CHANGELOG = -2, AUTO_INTERVAL_MS = 60000 };
+
 struct mr_names mr_settings_names(const struct mr_node *list)
 {
     struct mr_names names = {0};
@@ -32,4 +38,58 @@ const struct mr_node *mr_settings_writer(const struct mr_node *pipeline)
 {
     const struct mr_node *sink = mr_node_at(pipeline, "sinks.kafka.kafka");
     return sink ? sink : mr_node_at(pipeline, "source.kafka");
+}
+
+static enum mr_postgres_refresh refresh_of(int64_t refresh)
+{
+    switch (refresh) {
+    case REFRESH_AUTO:
+        return MR_POSTGRES_REFRESH_AUTO;
+    case REFRESH_LOGICAL:
+        return MR_POSTGRES_REFRESH_LOGICAL;
+    case REFRESH_CHANGELOG:
+        return MR_POSTGRES_REFRESH_CHANGELOG;
+    default:
+        return MR_POSTGRES_REFRESH_RELOAD;
+    }
+}
+
+void mr_settings_lookup_init(struct mr_settings_lookup *lookup, const struct mr_node *node)
+{
+    int64_t refresh = mr_node_int(node, "refresh", REFRESH_AUTO);
+    const char *publication = mr_node_text(node, "publication");
+    struct mr_buf name = {0};
+    mr_buf_printf(&name, "millrace_%s", node->name);
+    *lookup = (struct mr_settings_lookup){
+        .keys = mr_settings_names(mr_node_at(node, "key")),
+        .columns = mr_settings_names(mr_node_at(node, "columns")),
+        .publication = mr_strdup(publication ? publication : mr_buf_cstr(&name)),
+    };
+    lookup->options = (struct mr_postgres_feed_options){
+        .lookup =
+            {
+                .name = node->name,
+                .dsn = mr_node_text(node, "dsn"),
+                .table = mr_node_text(node, "table"),
+                .query = mr_node_text(node, "query"),
+                .keys = lookup->keys.items,
+                .n_keys = lookup->keys.n,
+                .columns = lookup->columns.items,
+                .n_columns = lookup->columns.n,
+                .distinct = mr_node_bool(node, "distinct", true),
+                .max_bytes = (size_t)mr_node_int(node, "max_bytes", 0),
+            },
+        .refresh = refresh_of(refresh),
+        .interval_ms = refresh > 0 ? refresh : AUTO_INTERVAL_MS,
+        .publication = lookup->publication,
+        .changelog = mr_node_text(node, "changelog"),
+    };
+    mr_buf_fini(&name);
+}
+
+void mr_settings_lookup_fini(struct mr_settings_lookup *lookup)
+{
+    free(lookup->keys.items);
+    free(lookup->columns.items);
+    free(lookup->publication);
 }

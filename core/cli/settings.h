@@ -8,6 +8,7 @@
 
 #include "base/tree.h"
 #include "kafka/kafka.h"
+#include "postgres/postgres.h"
 
 struct mr_names {
     const char **items; /* NULL if there are none */
@@ -22,5 +23,14 @@ struct mr_kafka_property *mr_settings_properties(const struct mr_node *table, si
 
 /* The properties with which a pipeline writes: those of its Kafka sink, else of its source. */
 const struct mr_node *mr_settings_writer(const struct mr_node *pipeline);
+
+/* A lookup, as its feed, init and check want it. Its options borrow from here and from the tree. */
+struct mr_settings_lookup {
+    struct mr_postgres_feed_options options;
+    struct mr_names keys, columns;
+    char *publication;
+};
+void mr_settings_lookup_init(struct mr_settings_lookup *lookup, const struct mr_node *node);
+void mr_settings_lookup_fini(struct mr_settings_lookup *lookup);
 
 #endif

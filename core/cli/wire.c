@@ -26,11 +26,10 @@ enum {
 
 struct lookup_wire {
     const struct mr_node *node;
-    struct mr_postgres_lookup_options options;
-    struct mr_names keys, columns;
+    struct mr_settings_lookup settings;
     struct mr_progress progress;
-    bool loaded;
-    struct mr_lookup *lookup;
+    bool loading, loaded;
+    struct mr_app_lookup lookup;
 };
 
 struct pipeline_wire {
@@ -178,60 +177,68 @@ static bool open_script(void *arg, int index, const struct mr_lookup_schema *loo
 static void show_progress(void *arg, uint64_t rows, uint64_t estimated_rows, uint64_t bytes)
 {
     struct lookup_wire *wire = arg;
+    if (!wire->loading || wire->loaded) /* reloads are quiet */
+        return;
     wire->progress.total_rows = (int64_t)estimated_rows;
     mr_progress_update(&wire->progress, (int64_t)rows, (int64_t)bytes);
 }
 
-static bool load_lookup(void *arg, const atomic_bool *stop, struct mr_table **out,
-                        struct mr_error *err)
+static void on_loading(void *arg, bool begins, bool loaded)
 {
     struct lookup_wire *wire = arg;
-    struct mr_postgres_lookup_options options = wire->options;
-    options.cancel = stop;
-    if (wire->loaded) /* reloads are quiet */
-        return mr_postgres_lookup_load(&options, out, err);
     char label[64];
-    snprintf(label, sizeof label, "loading lookup %s", wire->node->name);
-    options.progress = show_progress;
-    options.progress_arg = wire;
-    mr_progress_begin(&wire->progress, label, 0);
-    wire->loaded = mr_postgres_lookup_load(&options, out, err);
-    mr_progress_end(&wire->progress);
-    return wire->loaded;
+    if (wire->loaded)
+        return;
+    if (begins) {
+        snprintf(label, sizeof label, "loading lookup %s", wire->node->name);
+        mr_progress_begin(&wire->progress, label, 0);
+    } else {
+        mr_progress_end(&wire->progress);
+    }
+    wire->loading = begins;
+    wire->loaded = loaded;
+}
+
+static bool open_feed(void *arg, const atomic_bool *stop, struct mr_feed **out,
+                      struct mr_error *err)
+{
+    struct lookup_wire *wire = arg;
+    struct mr_postgres_lookup_options *options = &wire->settings.options.lookup;
+    options->cancel = stop;
+    options->progress = show_progress;
+    options->progress_arg = wire;
+    return mr_postgres_feed_open(&wire->settings.options, out, err);
 }
 
 static void wire_lookup(struct mr_wiring *wiring, struct lookup_wire *wire,
                         const struct mr_node *node)
 {
+    const char *on_stale = mr_node_text(node, "on_stale");
+    const char *consistency = mr_node_text(node, "consistency");
     wire->node = node;
-    wire->keys = mr_settings_names(mr_node_at(node, "key"));
-    wire->columns = mr_settings_names(mr_node_at(node, "columns"));
-    wire->options = (struct mr_postgres_lookup_options){
-        .name = node->name,
-        .dsn = mr_node_text(node, "dsn"),
-        .table = mr_node_text(node, "table"),
-        .keys = wire->keys.items,
-        .n_keys = wire->keys.n,
-        .columns = wire->columns.items,
-        .n_columns = wire->columns.n,
-        .distinct = mr_node_bool(node, "distinct", true),
-        .max_bytes = (size_t)mr_node_int(node, "max_bytes", 0),
-    };
+    mr_settings_lookup_init(&wire->settings, node);
     struct mr_refresh_options refresh = {
         .name = node->name,
-        .interval_ms = mr_node_int(node, "refresh", 60000),
-        .load = load_lookup,
+        .interval_ms = wire->settings.options.interval_ms,
+        .open = open_feed,
+        .loading = on_loading,
         .arg = wire,
+        .fresh =
+            {
+                .max_staleness_ms = mr_node_int(node, "max_staleness", 30000),
+                .pause = on_stale && strcmp(on_stale, "pause") == 0,
+                .strict = consistency && strcmp(consistency, "strict") == 0,
+            },
     };
     wire->lookup = mr_app_add_lookup(wiring->app, &refresh);
 }
 
-static struct mr_lookup *find_lookup(const struct mr_wiring *wiring, const char *name)
+static struct mr_app_lookup find_lookup(const struct mr_wiring *wiring, const char *name)
 {
     for (size_t i = 0; name && i < wiring->n_lookups; i++)
         if (strcmp(wiring->lookups[i].node->name, name) == 0)
             return wiring->lookups[i].lookup;
-    return NULL;
+    return (struct mr_app_lookup){NULL, NULL};
 }
 
 /* --- pipelines ---------------------------------------------------------------------------------
@@ -271,6 +278,7 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
         mr_settings_properties(mr_node_at(node, "source.kafka"), &wire->n_source_properties);
     wire->sink_properties =
         mr_settings_properties(mr_settings_writer(node), &wire->n_sink_properties);
+    struct mr_app_lookup lookup = find_lookup(wiring, mr_node_text(node, "lookup"));
     struct mr_worker_options options = {
         .pipeline = wire->name,
         .factory =
@@ -281,7 +289,8 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
                 .store = mr_node_at(node, "sinks.postgres.dsn") ? open_store : NULL,
                 .script = open_script,
             },
-        .lookup = find_lookup(wiring, mr_node_text(node, "lookup")),
+        .lookup = lookup.lookup,
+        .fresh = lookup.fresh,
         .delivery =
             {
                 .pipeline = wire->name,
@@ -333,10 +342,8 @@ int64_t mr_wiring_drain_timeout_ms(const struct mr_wiring *wiring)
 
 void mr_wiring_free(struct mr_wiring *wiring)
 {
-    for (size_t i = 0; i < wiring->n_lookups; i++) {
-        free(wiring->lookups[i].keys.items);
-        free(wiring->lookups[i].columns.items);
-    }
+    for (size_t i = 0; i < wiring->n_lookups; i++)
+        mr_settings_lookup_fini(&wiring->lookups[i].settings);
     for (size_t i = 0; i < wiring->n_pipelines; i++) {
         struct pipeline_wire *wire = &wiring->pipelines[i];
         free(wire->source_properties);

@@ -153,7 +153,34 @@ local function short_names(errors, root, pipeline, path)
   end
 end
 
+local QUERY_FEED = "a query is read whole at an interval: "
+
+--- A table or a query, and a feed that can follow it.
+local function lookup(errors, node, path)
+  local relation, query, refresh = at(node, "table"), at(node, "query"), at(node, "refresh")
+  local kind, changelog, strict = refresh and refresh.value, at(node, "changelog"), at(node, "consistency")
+  if node.written.table and node.written.query then
+    errors:add(node.at.key, path, "expected `table` or `query`, got both")
+  elseif not node.written.table and not node.written.query then
+    errors:add(node.at.key, path .. ".table", "required: the table or view, or a `query` in its place")
+  elseif query and not relation and kind and kind < 0 then
+    errors:add(refresh.at.value, path .. ".refresh", QUERY_FEED .. "expected \"auto\" or \"reload 60s\"")
+  elseif query and changelog then
+    errors:add(changelog.at.value, path .. ".changelog", QUERY_FEED .. "leave `changelog` out")
+  elseif kind == -2 and not node.written.changelog then
+    errors:add(refresh.at.value, path .. ".refresh",
+      "the feed needs a table for the triggers to write: name it in `changelog`")
+  end
+  if strict and strict.value == "strict" and (kind and kind > 0 or query) then
+    errors:add(strict.at.value, path .. ".consistency",
+      "a table that is read at an interval cannot tell what was committed since: use refresh = \"auto\"")
+  end
+end
+
 function rules.apply(root, errors)
+  for _, node in ipairs(root.by.lookups and root.by.lookups.children or {}) do
+    lookup(errors, node, "lookups." .. node.name)
+  end
   one_group_each(errors, root.by.pipelines)
   for _, pipeline in ipairs(root.by.pipelines and root.by.pipelines.children or {}) do
     local path = "pipelines." .. pipeline.name

@@ -129,17 +129,14 @@ function types.one_of(values)
   return table.concat(quoted, ", ")
 end
 
---- "auto" means this as long as there is no change feed.
-local AUTO_REFRESH_MS = 60 * 1000
+--- In place of an interval: core/cli/wire.c knows them.
+local FEEDS = { auto = 0, logical = -1, changelog = -2 }
 
---- "auto" or "reload <duration>": the interval, nil, and how it is written.
+--- One of FEEDS, or "reload <duration>" with its milliseconds; nil, and how it is written.
 function types.refresh(value)
-  local expected = 'expected "auto" or "reload 60s"'
+  local expected = 'expected "auto", "logical", "changelog" or "reload 60s"'
   if type(value) ~= "string" then return nil, ("%s, got %s"):format(expected, types.got(value)) end
-  if value == "auto" then return AUTO_REFRESH_MS, nil, value end
-  if value == "logical" or value == "changelog" then
-    return nil, ('the feed "%s" comes with a later release; until then use "auto" or "reload 60s"'):format(value)
-  end
+  if FEEDS[value] then return FEEDS[value], nil, value end
   local interval = value:match("^%s*reload%s+(.-)%s*$")
   local interval_ms = interval and with_unit(interval, DURATION)
   if not interval_ms then return nil, ("%s, got %s"):format(expected, types.quote(value)) end

@@ -47,8 +47,12 @@ return {
   { path = "lookups.*.dsn", type = "string", required = true, secret_ok = true, format = "dsn", reloadable = false,
     doc = "Where the table is: a libpq connection string, as a URI or as `name=value` pairs. What it leaves out "
       .. "comes from where libpq always takes it: `PGPASSWORD`, `~/.pgpass`, `service=`." },
-  { path = "lookups.*.table", type = "string", required = true, format = "relation", reloadable = false,
+  { path = "lookups.*.table", type = "string", format = "relation", reloadable = false,
+    required_when = "there is no `query`",
     doc = "The table or view, with its schema if it is not in `public`: `\"shop.subscribers\"`." },
+  { path = "lookups.*.query", type = "string", reloadable = false, default_text = "none",
+    doc = "A SELECT in place of a table: its columns are the lookup's. It is read whole at an interval "
+      .. "(`refresh`)." },
   { path = "lookups.*.key", type = "list", one = true, required = true, min_items = 1, format = "column",
     reloadable = false,
     doc = "The column, or the list of columns, by which a message finds its rows. Rows with a NULL there "
@@ -58,21 +62,33 @@ return {
     doc = "The columns that scripts see as `col.<name>`. Few columns make a small table; the key "
       .. "columns are there as well." },
   { path = "lookups.*.refresh", type = "refresh", default = "auto", reloadable = false,
-    doc = "How the table follows Postgres: `\"reload 60s\"` reads it again at that interval, beside the old one, and "
-      .. "swaps. `\"auto\"` is the best way that there is, today `\"reload 60s\"`. The interval is at least `1s`." },
+    doc = "How the table in memory follows Postgres. `\"logical\"`: logical replication, milliseconds behind. "
+      .. "`\"changelog\"`: triggers that `millrace init` makes write what changes into the table `changelog`. "
+      .. "`\"reload 60s\"`: the whole table is read again at that interval (at least `1s`), beside the one in use. "
+      .. "`\"auto\"`: the first of these that the server allows, looked at again while it runs; reloads each 60 s. "
+      .. "The log says which and why. What each needs: docs/LOOKUPS.md." },
+  { path = "lookups.*.publication", type = "string", pattern = "^%g+$", pattern_text = "a name without spaces",
+    reloadable = false, default_text = "`millrace_` and the lookup's name",
+    doc = "The publication that the logical feed reads; `millrace init` makes it." },
+  { path = "lookups.*.changelog", type = "string", format = "relation", reloadable = false, default_text = "none",
+    doc = "The table that the triggers of the change-log feed write. Only with it does `millrace init` put triggers "
+      .. "on the lookup's table." },
+  { path = "lookups.*.max_staleness", type = "duration", default = "30s", min = "100ms", max = "30d",
+    reloadable = false,
+    doc = "The table is stale when it was not known to equal Postgres's for longer than this (with reloads: longer "
+      .. "than this beyond the interval)." },
+  { path = "lookups.*.on_stale", type = "enum", values = { "serve", "pause" }, default = "serve", reloadable = false,
+    doc = "What a stale table does: `serve` goes on with the rows there are, and says so; `pause` takes no messages "
+      .. "until the table follows Postgres again." },
+  { path = "lookups.*.consistency", type = "enum", values = { "eventual", "strict" }, default = "eventual",
+    reloadable = false,
+    doc = "`strict`: before each unit of work Postgres is asked how far it is, and the table waits to be there: what "
+      .. "was committed before is always seen. It costs a round trip a unit, and while Postgres is away nothing is "
+      .. "processed. Only with a feed that follows changes." },
   { path = "lookups.*.distinct", type = "boolean", default = true, reloadable = false,
     doc = "Rows that are equal in all columns count once." },
   { path = "lookups.*.max_bytes", type = "size", min = "64KB", reloadable = false, default_text = "no bound",
     doc = "The table in memory may not become larger; a table that would is not loaded." },
-  { path = "lookups.*.query", type = "string",
-    later = "a lookup fed by a query comes with a later release; until then make a view and name it in `table`" },
-  { path = "lookups.*.max_staleness", type = "duration",
-    later = "a bound on staleness comes with the change feeds of a later release" },
-  { path = "lookups.*.on_stale", type = "string",
-    later = "what happens to a stale table comes with the change feeds of a later release; "
-      .. "until then the old table serves" },
-  { path = "lookups.*.consistency", type = "string",
-    later = "strict consistency comes with the change feeds of a later release" },
 
   { path = "pipelines", type = "table", required = true, min_items = 1,
     doc = "Streams from source to sinks, by a name of your choice." },

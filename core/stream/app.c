@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ struct lookup_slot {
     struct mr_refresh_options options;
     char *name;
     struct mr_lookup *lookup;
+    struct mr_fresh *fresh;
     struct mr_refresh *refresh;
 };
 
@@ -44,7 +46,7 @@ struct mr_app *mr_app_new(void)
     return app;
 }
 
-struct mr_lookup *mr_app_add_lookup(struct mr_app *app, const struct mr_refresh_options *options)
+struct mr_app_lookup mr_app_add_lookup(struct mr_app *app, const struct mr_refresh_options *options)
 {
     app->lookups = mr_realloc(app->lookups, (app->n_lookups + 1) * sizeof *app->lookups);
     struct lookup_slot *slot = &app->lookups[app->n_lookups++];
@@ -52,7 +54,8 @@ struct mr_lookup *mr_app_add_lookup(struct mr_app *app, const struct mr_refresh_
     slot->name = mr_strdup(options->name);
     slot->options.name = slot->name;
     slot->lookup = mr_lookup_new(slot->name);
-    return slot->lookup;
+    slot->fresh = mr_fresh_new(&options->fresh);
+    return (struct mr_app_lookup){slot->lookup, slot->fresh};
 }
 
 void mr_app_add_pipeline(struct mr_app *app, const struct mr_worker_options *options, int n_workers)
@@ -97,8 +100,8 @@ void mr_app_start(struct mr_app *app)
 {
     pthread_mutex_lock(&app->lock);
     for (size_t i = 0; i < app->n_lookups; i++)
-        app->lookups[i].refresh =
-            mr_refresh_start(&app->lookups[i].options, app->lookups[i].lookup, &app->stop);
+        app->lookups[i].refresh = mr_refresh_start(&app->lookups[i].options, app->lookups[i].lookup,
+                                                   app->lookups[i].fresh, &app->stop);
     for (size_t i = 0; i < app->n_workers; i++)
         app->workers[i].worker = mr_worker_start(&app->workers[i].options, &app->stop);
     watch_workers(app);
@@ -138,15 +141,43 @@ static void put_check(struct mr_buf *out, bool ok, const char *kind, const char 
     mr_buf_printf(out, " %s\n", ok ? "ok" : problem);
 }
 
+/* A table that serves although it is stale, or although a read is held back, is well, but said. */
+static void put_lookup(struct mr_buf *out, const char *name, const struct mr_refresh_status *status)
+{
+    char text[1280];
+    int64_t seconds = status->staleness_ms / 1000;
+    if (!status->loaded) {
+        put_check(out, false, "lookup", name, -1, status->problem[0] ? status->problem : "loading");
+        return;
+    }
+    if (!status->stale && !status->problem[0]) {
+        put_check(out, true, "lookup", name, -1, NULL);
+        return;
+    }
+    snprintf(text, sizeof text, "%s%" PRId64 " s old%s%s", status->pauses ? "paused, " : "ok, but ",
+             seconds, status->problem[0] ? ": " : "", status->problem);
+    mr_buf_printf(out, "[%c]lookup %s %s\n", status->pauses ? '-' : '+', name, text);
+}
+
+bool mr_app_accept(struct mr_app *app)
+{
+    bool any = false;
+    pthread_mutex_lock(&app->lock);
+    for (size_t i = 0; app->started && i < app->n_lookups; i++)
+        any = mr_refresh_accept(app->lookups[i].refresh) || any;
+    pthread_mutex_unlock(&app->lock);
+    return any;
+}
+
 bool mr_app_health(struct mr_app *app, struct mr_buf *out)
 {
     bool all = true;
     pthread_mutex_lock(&app->lock);
     for (size_t i = 0; app->started && i < app->n_lookups; i++) {
         struct mr_refresh_status status = mr_refresh_status(app->lookups[i].refresh);
-        put_check(out, status.loaded, "lookup", app->lookups[i].name, -1,
-                  status.problem[0] ? status.problem : "loading");
-        all = all && status.loaded;
+        bool ok = status.loaded && !status.pauses;
+        put_lookup(out, app->lookups[i].name, &status);
+        all = all && ok;
     }
     for (size_t i = 0; app->started && i < app->n_workers; i++) {
         struct mr_worker_status status = mr_worker_status(app->workers[i].worker);
@@ -223,6 +254,7 @@ bool mr_app_join(struct mr_app *app, int64_t deadline_mono_ms, int *exit_code)
         return false;
     for (size_t i = 0; i < app->n_lookups; i++) {
         mr_lookup_free(app->lookups[i].lookup);
+        mr_fresh_free(app->lookups[i].fresh);
         free(app->lookups[i].name);
     }
     pthread_mutex_destroy(&app->lock);

@@ -15,10 +15,16 @@ struct mr_app;
 
 struct mr_app *mr_app_new(void);
 
-/* Adds a lookup; starts loading with mr_app_start. The name is copied. The place that readers
- * acquire from. */
-struct mr_lookup *mr_app_add_lookup(struct mr_app *app, const struct mr_refresh_options *options);
-/* Adds `n_workers` workers; options->index is set here. options->lookup: from mr_app_add_lookup. */
+/* What readers pin, and how fresh it is. */
+struct mr_app_lookup {
+    struct mr_lookup *lookup;
+    struct mr_fresh *fresh;
+};
+/* Adds a lookup; starts loading with mr_app_start. The name is copied. */
+struct mr_app_lookup mr_app_add_lookup(struct mr_app *app,
+                                       const struct mr_refresh_options *options);
+/* Adds `n_workers` workers; options->index is set here. options->lookup and fresh: from
+ * mr_app_add_lookup. */
 void mr_app_add_pipeline(struct mr_app *app, const struct mr_worker_options *options,
                          int n_workers);
 
@@ -36,6 +42,8 @@ bool mr_app_health(struct mr_app *app, struct mr_buf *out);
 /* "1 pipeline, 2 workers, 1 lookup" */
 void mr_app_describe(struct mr_app *app, struct mr_buf *out);
 
+/* Lets lookups take a read that is held back since rows are missing; false: none is. Any thread. */
+bool mr_app_accept(struct mr_app *app);
 void mr_app_request_stop(struct mr_app *app);
 /* Set by mr_app_request_stop; for adapters whose waits should end early. Lives as long as the app.
  */

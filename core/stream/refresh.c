@@ -1,33 +1,46 @@
 /*
- * refresh.c - the reload feed: read the whole table, swap, wait, again.
+ * refresh.c - the life of a lookup's table: load, follow, load again.
  *
- * One thread a lookup; owns the table until it is swapped in. Must not know Postgres. Tests:
- * tests/unit/test_stream.c.
+ * One thread a lookup; owns the feed, and a table until it is swapped in. Read mr_refresh_run's
+ * loop first. Must not know Postgres. Tests: tests/unit/test_refresh.c.
  */
 #include "stream/refresh.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/metrics.h"
 #include "base/thread.h"
+#include "stream/refresh_metrics.h"
 
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include <unistd.h>
 
-enum { BACKOFF_MAX_MS = 10000, STEP_MS = 50 };
+enum {
+    BACKOFF_MAX_MS = 10000,
+    STEP_MS = 50,         /* of a wait that a stop can end */
+    FOLLOW_MS = 100,      /* of one call of the feed */
+    FOLLOW_STRICT_MS = 5, /* the same where workers ask and wait */
+    HELD_MS = 30000       /* until a re-read that was held back is tried again */
+};
 
 struct mr_refresh {
     struct mr_refresh_options options;
     struct mr_lookup *lookup;
+    struct mr_fresh *fresh;
     atomic_bool *stop;
+    struct mr_feed *feed;
     struct mr_thread thread;
-    pthread_mutex_t lock;
+    struct mr_refresh_metrics metrics;
+    struct mr_log_trouble trouble;
+    unsigned failures;
+    uint64_t marked, answered; /* the question that was put to the feed, 0: none; the last such */
+    char why[512];             /* the feed's choice, as it was logged last */
+    enum mr_feed_kind kind;
+    atomic_bool accept;
+    pthread_mutex_t lock; /* of the status */
     struct mr_refresh_status status;
-    int64_t loaded_at_ms;
-    struct mr_metric *rows, *keys, *bytes, *loads, *failures, *load_seconds, *age_seconds;
 };
 
 static bool stopping(const struct mr_refresh *refresh)
@@ -35,105 +48,219 @@ static bool stopping(const struct mr_refresh *refresh)
     return atomic_load_explicit(refresh->stop, memory_order_relaxed);
 }
 
-static void sleep_ms(struct mr_refresh *refresh, int64_t ms)
+/* Until the time is over, a stop, or somebody's consent to what is held back. */
+static void wait_ms(struct mr_refresh *refresh, int64_t ms)
 {
     int64_t until = mr_clock_mono_ms() + ms;
-    for (int64_t left; !stopping(refresh) && (left = until - mr_clock_mono_ms()) > 0;)
-        nanosleep(&(struct timespec){.tv_nsec = (left < STEP_MS ? left : STEP_MS) * 1000000}, NULL);
+    for (int64_t left; !stopping(refresh) && !atomic_load(&refresh->accept) &&
+                       (left = until - mr_clock_mono_ms()) > 0;)
+        mr_clock_sleep_ms(left < STEP_MS ? (int)left : STEP_MS);
+}
+
+static void set_problem(struct mr_refresh *refresh, bool held, const char *problem)
+{
+    pthread_mutex_lock(&refresh->lock);
+    refresh->status.held = held;
+    snprintf(refresh->status.problem, sizeof refresh->status.problem, "%s", problem);
+    pthread_mutex_unlock(&refresh->lock);
+}
+
+/* False: the lookup cannot be loaded at all, a person is needed. */
+static bool failed(struct mr_refresh *refresh, const struct mr_error *err)
+{
+    bool fatal = err->action == MR_STOP && !refresh->status.loaded;
+    mr_metric_add(refresh->metrics.failures, 1);
+    set_problem(refresh, false, err->msg);
+    mr_log_trouble(&refresh->trouble, fatal ? MR_ERROR : MR_WARN, "lookup %s: %s%s",
+                   refresh->options.name, err->msg,
+                   fatal                    ? ""
+                   : refresh->status.loaded ? "; the rows there are stay in use, trying again"
+                                            : "; trying again");
+    if (fatal) {
+        pthread_mutex_lock(&refresh->lock);
+        refresh->status.exit_code = err->code;
+        pthread_mutex_unlock(&refresh->lock);
+        return false;
+    }
+    wait_ms(refresh, mr_clock_backoff_ms(refresh->failures++, BACKOFF_MAX_MS));
+    return true;
+}
+
+/* --- what a load brought ------------------------------------------------------------------------
+ */
+
+/* A table that was emptied by mistake, or half restored, would silence a campaign without a word.
+ */
+static bool held_back(struct mr_refresh *refresh, const struct mr_table *table)
+{
+    uint64_t is = mr_table_stats(table).rows, was = mr_lookup_stats(refresh->lookup).rows;
+    if (!refresh->status.loaded || !was || (is && is >= was - was / 2))
+        return false;
+    if (atomic_exchange(&refresh->accept, false)) {
+        mr_log(MR_INFO,
+               "lookup %s: read again with %" PRIu64 " rows where %" PRIu64
+               " were; taken, as was said",
+               refresh->options.name, is, was);
+        return false;
+    }
+    char text[512];
+    snprintf(text, sizeof text,
+             "read again with %" PRIu64 " rows where %" PRIu64
+             " were: held back, the old rows stay "
+             "in use. If they are to go: kill -USR1 %d (or start again); if not, mend the table",
+             is, was, (int)getpid());
+    mr_log_trouble(&refresh->trouble, MR_ERROR, "lookup %s: %s", refresh->options.name, text);
+    mr_metric_add(refresh->metrics.held, 1);
+    set_problem(refresh, true, text);
+    return true;
+}
+
+static void tell_kind(struct mr_refresh *refresh, const struct mr_feed_state *state)
+{
+    const char *name = mr_feed_kind_name(state->kind);
+    if (refresh->status.loaded && state->kind == refresh->kind &&
+        strcmp(refresh->why, state->why) == 0)
+        return;
+    mr_log(MR_INFO, "lookup %s: followed by %s%s%s", refresh->options.name, name,
+           state->why[0] ? ": " : "", state->why);
+    refresh->kind = state->kind;
+    snprintf(refresh->why, sizeof refresh->why, "%s", state->why);
+    mr_refresh_metrics_kind(&refresh->metrics, state->kind);
+}
+
+static void note_state(struct mr_refresh *refresh)
+{
+    struct mr_feed_state state = refresh->feed->ops->state(refresh->feed);
+    mr_refresh_metrics_table(&refresh->metrics, mr_lookup_stats(refresh->lookup), &state);
+    mr_fresh_set(refresh->fresh, state.as_of_ms,
+                 state.kind == MR_FEED_RELOAD ? refresh->options.interval_ms : 0);
 }
 
 static void publish(struct mr_refresh *refresh, struct mr_table *table, int64_t took_ms)
 {
+    struct mr_feed_state state = refresh->feed->ops->state(refresh->feed);
     struct mr_table_stats stats = mr_table_stats(table);
-    mr_metric_set(refresh->rows, (double)stats.rows);
-    mr_metric_set(refresh->keys, (double)stats.keys);
-    mr_metric_set(refresh->bytes, (double)stats.bytes);
-    mr_metric_set(refresh->load_seconds, (double)took_ms / 1000);
-    mr_metric_add(refresh->loads, 1);
-    bool first = !refresh->status.loaded;
+    bool quiet = refresh->status.loaded && state.kind == MR_FEED_RELOAD;
+    mr_metric_set(refresh->metrics.load_seconds, (double)took_ms / 1000);
+    mr_metric_add(refresh->metrics.loads, 1);
+    tell_kind(refresh, &state);
     mr_lookup_swap(refresh->lookup, table);
-    pthread_mutex_lock(&refresh->lock);
-    refresh->status.loaded = true;
-    refresh->status.problem[0] = '\0';
-    refresh->loaded_at_ms = mr_clock_mono_ms();
-    pthread_mutex_unlock(&refresh->lock);
-    mr_log(first ? MR_INFO : MR_DEBUG,
+    note_state(refresh);
+    refresh->failures = 0;
+    refresh->marked = refresh->answered = 0; /* whoever still waits is asked for anew */
+    refresh->trouble = (struct mr_log_trouble){0};
+    atomic_store(&refresh->accept, false);
+    set_problem(refresh, false, "");
+    mr_log(quiet ? MR_DEBUG : MR_INFO,
            "lookup %s: loaded %" PRIu64 " rows under %" PRIu64 " keys, %.1f MB, in %.2f s%s",
            refresh->options.name, stats.rows, stats.keys, (double)stats.bytes / 1e6,
            (double)took_ms / 1000,
            stats.null_keys ? "; rows with a NULL key can never match and are left out" : "");
+    pthread_mutex_lock(&refresh->lock);
+    refresh->status.loaded = true;
+    pthread_mutex_unlock(&refresh->lock);
+}
+
+static bool load(struct mr_refresh *refresh, struct mr_table **table, struct mr_error *err)
+{
+    const struct mr_refresh_options *options = &refresh->options;
+    if (options->loading)
+        options->loading(options->arg, true, false);
+    bool ok = refresh->feed->ops->load(refresh->feed, table, err);
+    if (options->loading)
+        options->loading(options->arg, false, ok);
+    return ok;
+}
+
+/* --- following ----------------------------------------------------------------------------------
+ */
+
+/* Workers that wait (consistency = "strict"): one question to the server answers all that were
+ * asked before it. */
+static void answer_workers(struct mr_refresh *refresh)
+{
+    struct mr_feed *feed = refresh->feed;
+    struct mr_error err;
+    if (refresh->marked && feed->ops->reached(feed)) {
+        mr_fresh_answer(refresh->fresh, refresh->marked);
+        refresh->marked = 0;
+    }
+    uint64_t asked = mr_fresh_asked(refresh->fresh);
+    if (refresh->marked || asked == refresh->answered)
+        return;
+    if (!feed->ops->mark(feed, &err)) {
+        mr_log_trouble(&refresh->trouble, MR_WARN, "lookup %s: %s", refresh->options.name, err.msg);
+        return;
+    }
+    refresh->marked = refresh->answered = asked;
+}
+
+/* Until the table must be read again. */
+static bool follow(struct mr_refresh *refresh)
+{
+    struct mr_error err;
+    int timeout_ms = refresh->options.fresh.strict ? FOLLOW_STRICT_MS : FOLLOW_MS;
+    while (!stopping(refresh)) {
+        if (refresh->options.fresh.strict)
+            answer_workers(refresh);
+        enum mr_feed_event event =
+            refresh->feed->ops->follow(refresh->feed, refresh->lookup, timeout_ms, &err);
+        note_state(refresh);
+        switch (event) {
+        case MR_FEED_FOLLOWS:
+            break;
+        case MR_FEED_READ:
+            mr_log(refresh->kind == MR_FEED_RELOAD ? MR_DEBUG : MR_INFO,
+                   "lookup %s: reading the table again: %s", refresh->options.name, err.msg);
+            return true;
+        case MR_FEED_FAILED:
+            return stopping(refresh) || failed(refresh, &err);
+        }
+    }
+    return true;
 }
 
 static void run(void *arg)
 {
     struct mr_refresh *refresh = arg;
-    unsigned failures = 0;
-    struct mr_log_trouble trouble = {0};
+    struct mr_error err;
     mr_log_thread_name(refresh->options.name);
-    while (!stopping(refresh)) {
-        struct mr_error err;
+    bool going = refresh->options.open(refresh->options.arg, refresh->stop, &refresh->feed, &err) ||
+                 failed(refresh, &err);
+    while (going && refresh->feed && !stopping(refresh)) {
         struct mr_table *table = NULL;
         int64_t began_ms = mr_clock_mono_ms();
-        if (refresh->options.load(refresh->options.arg, refresh->stop, &table, &err)) {
+        if (!load(refresh, &table, &err)) {
+            going = stopping(refresh) || failed(refresh, &err);
+        } else if (held_back(refresh, table)) {
+            mr_table_free(table);
+            wait_ms(refresh, HELD_MS);
+        } else {
             publish(refresh, table, mr_clock_mono_ms() - began_ms);
-            failures = 0;
-            trouble = (struct mr_log_trouble){0};
-            sleep_ms(refresh, refresh->options.interval_ms);
-            continue;
+            going = follow(refresh);
         }
-        if (stopping(refresh))
-            break;
-        mr_metric_add(refresh->failures, 1);
-        pthread_mutex_lock(&refresh->lock);
-        bool fatal = err.action == MR_STOP && !refresh->status.loaded;
-        snprintf(refresh->status.problem, sizeof refresh->status.problem, "%.*s",
-                 (int)sizeof refresh->status.problem - 1, err.msg);
-        refresh->status.exit_code = fatal ? err.code : 0;
-        pthread_mutex_unlock(&refresh->lock);
-        mr_log_trouble(&trouble, fatal ? MR_ERROR : MR_WARN, "lookup %s: %s%s",
-                       refresh->options.name, err.msg,
-                       fatal                    ? ""
-                       : refresh->status.loaded ? "; the old rows stay in use, trying again"
-                                                : "; trying again");
-        if (fatal)
-            break;
-        sleep_ms(refresh, mr_clock_backoff_ms(failures++, BACKOFF_MAX_MS));
     }
+    if (refresh->feed)
+        refresh->feed->ops->close(refresh->feed);
     pthread_mutex_lock(&refresh->lock);
     refresh->status.ended = true;
     pthread_mutex_unlock(&refresh->lock);
 }
 
-static struct mr_metric *metric(const char *lookup, enum mr_metric_kind kind, const char *name,
-                                const char *help)
-{
-    struct mr_buf labels = {0};
-    mr_metrics_label(&labels, "lookup", lookup);
-    struct mr_metric *found = mr_metrics_get(kind, name, help, mr_buf_cstr(&labels));
-    mr_buf_fini(&labels);
-    return found;
-}
+/* --- for others ---------------------------------------------------------------------------------
+ */
 
 struct mr_refresh *mr_refresh_start(const struct mr_refresh_options *options,
-                                    struct mr_lookup *lookup, atomic_bool *stop)
+                                    struct mr_lookup *lookup, struct mr_fresh *fresh,
+                                    atomic_bool *stop)
 {
     struct mr_refresh *refresh = mr_calloc(1, sizeof *refresh);
-    const char *name = options->name;
     refresh->options = *options;
     refresh->lookup = lookup;
+    refresh->fresh = fresh;
     refresh->stop = stop;
     pthread_mutex_init(&refresh->lock, NULL);
-    refresh->rows = metric(name, MR_GAUGE, "millrace_lookup_rows",
-                           "Rows held; equal rows count once unless distinct = false.");
-    refresh->keys = metric(name, MR_GAUGE, "millrace_lookup_keys", "Distinct keys held.");
-    refresh->bytes = metric(name, MR_GAUGE, "millrace_lookup_bytes", "Memory of the table.");
-    refresh->loads = metric(name, MR_COUNTER, "millrace_lookup_loads_total", "Loads finished.");
-    refresh->failures =
-        metric(name, MR_COUNTER, "millrace_lookup_load_failures_total", "Loads that failed.");
-    refresh->load_seconds =
-        metric(name, MR_GAUGE, "millrace_lookup_load_seconds", "How long the last load took.");
-    refresh->age_seconds =
-        metric(name, MR_GAUGE, "millrace_lookup_age_seconds", "Time since the last load.");
+    mr_refresh_metrics_init(&refresh->metrics, options->name);
     mr_thread_start(&refresh->thread, run, refresh);
     return refresh;
 }
@@ -142,11 +269,23 @@ struct mr_refresh_status mr_refresh_status(struct mr_refresh *refresh)
 {
     pthread_mutex_lock(&refresh->lock);
     struct mr_refresh_status status = refresh->status;
-    status.age_ms = status.loaded ? mr_clock_mono_ms() - refresh->loaded_at_ms : -1;
     pthread_mutex_unlock(&refresh->lock);
-    if (status.loaded)
-        mr_metric_set(refresh->age_seconds, (double)status.age_ms / 1000);
+    status.staleness_ms = status.loaded ? mr_fresh_staleness_ms(refresh->fresh) : -1;
+    status.stale = status.loaded && mr_fresh_stale(refresh->fresh);
+    status.pauses = status.loaded && mr_fresh_pauses(refresh->fresh);
+    if (status.loaded) {
+        mr_metric_set(refresh->metrics.staleness_seconds, (double)status.staleness_ms / 1000);
+        mr_metric_set(refresh->metrics.stale, status.stale);
+    }
     return status;
+}
+
+bool mr_refresh_accept(struct mr_refresh *refresh)
+{
+    bool held = mr_refresh_status(refresh).held;
+    if (held)
+        atomic_store(&refresh->accept, true);
+    return held;
 }
 
 bool mr_refresh_join(struct mr_refresh *refresh, int64_t deadline_mono_ms)

@@ -24,6 +24,7 @@ static const struct phase {
 } phases[MR_PHASES] = {
     [MR_PHASE_OPEN] = {"opening its services", "open", {60000, 0}},
     [MR_PHASE_POLL] = {"polling the group", "poll", {10000, 60000}},
+    [MR_PHASE_LOOKUP] = {"waiting for the lookup to catch up", "lookup", {20000, 120000}},
     [MR_PHASE_BUILD] = {"building a unit (Lua, join)", "build", {20000, 300000}},
     [MR_PHASE_PRODUCE] = {"producing", "produce", {30000, 120000}},
     [MR_PHASE_STORE] = {"writing to Postgres", "store", {30000, 180000}},

@@ -17,6 +17,7 @@
 enum mr_phase {
     MR_PHASE_OPEN,    /* connecting, opening the script */
     MR_PHASE_POLL,    /* waiting for messages, serving the group */
+    MR_PHASE_LOOKUP,  /* waiting for the lookup to catch up */
     MR_PHASE_BUILD,   /* Lua, join, stamp */
     MR_PHASE_PRODUCE, /* handing messages to the producer, beginning its transaction */
     MR_PHASE_STORE,   /* rows, redo, ledger into the database's transaction */

@@ -18,6 +18,7 @@
 enum {
     IDLE_POLL_MS = 100, /* how long a stop or a due duty may wait */
     SERVE_AFTER = 4,    /* chunks of a fan-out the group is served between the others */
+    STRICT_MS = 5000,   /* for a lookup to catch up (consistency = "strict") */
     CRASH_LOOP_AT = 6   /* attempts, at which a message is taken for what kills the process */
 };
 
@@ -54,11 +55,25 @@ static void on_revoked(struct mr_worker *worker)
         mr_worker_set_status(worker, true, NULL);
 }
 
+/* With consistency = "strict": what was committed until now is in the table. */
+static bool await_lookup(struct mr_worker *worker, struct mr_error *err)
+{
+    mr_watch_enter(&worker->watch, MR_PHASE_LOOKUP);
+    if (mr_fresh_await(worker->options.fresh, worker->stop, STRICT_MS))
+        return true;
+    return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
+                        "the lookup did not catch up with Postgres within %d s, and consistency = "
+                        "\"strict\" waits for it",
+                        STRICT_MS / 1000);
+}
+
 /* Pins the lookup for a new unit; a table of another shape than the script knows is as good as
  * none. */
 static bool pin(struct mr_worker *worker, struct mr_error *err)
 {
     bool pinned = worker->pipeline.pin.table != NULL || !worker->options.lookup;
+    if (!pinned && worker->options.fresh && !await_lookup(worker, err))
+        return false;
     if (!mr_pipeline_pin(&worker->pipeline))
         return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE, "the lookup is not loaded");
     if (!pinned && !mr_lookup_schema_equal(worker->script_columns,
@@ -159,6 +174,10 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
                 pass.more = false;
             if (pass.more && ++chunks >= SERVE_AFTER && !serve_group(worker, &paused))
                 pass.more = paused = false;
+            if (pass.more)
+                mr_worker_heed_staleness(worker);
+            if (worker->paused) /* the message comes again, and goes on after its cursor */
+                pass.more = false;
             break;
         case MR_VERDICT_DROP:
             mr_tally_drop(&worker->tally, pass.reason);
@@ -263,6 +282,10 @@ static bool poll_source(struct mr_worker *worker)
         return false;
     case MR_EVENT_RECORD:
         mr_worker_source_is_back(worker);
+        if (worker->paused) {
+            worker->source->ops->release(worker->source, &rec); /* comes again */
+            return false;
+        }
         on_record(worker, &rec);
         return true;
     case MR_EVENT_ASSIGNED:
@@ -300,6 +323,7 @@ void mr_worker_run(struct mr_worker *worker)
     mr_log_thread_name(name);
     if (mr_worker_open_all(worker))
         while (!mr_worker_stopping(worker)) {
+            mr_worker_heed_staleness(worker);
             bool busy = poll_source(worker);
             mr_worker_commit_if_due(worker, !busy);
             mr_worker_advance_if_due(worker, false);

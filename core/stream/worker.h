@@ -13,6 +13,7 @@
 #include "millrace/source.h"
 #include "millrace/store.h"
 #include "stream/delivery.h"
+#include "stream/fresh.h"
 
 #include <stdatomic.h>
 
@@ -31,6 +32,7 @@ struct mr_worker_options {
     int index;
     struct mr_worker_factory factory;
     struct mr_lookup *lookup; /* NULL: `map` */
+    struct mr_fresh *fresh;   /* of the lookup; NULL: never stale */
     struct mr_delivery_options delivery;
     int64_t linger_ms;
     int64_t script_limit_ms; /* of one call into the script: the watchdog gives it several */

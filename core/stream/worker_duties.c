@@ -242,6 +242,27 @@ void mr_worker_feel_pulse(struct mr_worker *worker)
     }
 }
 
+void mr_worker_heed_staleness(struct mr_worker *worker)
+{
+    struct mr_error err;
+    bool stale = worker->options.fresh && mr_fresh_pauses(worker->options.fresh) &&
+                 mr_fresh_staleness_ms(worker->options.fresh) >= 0; /* loaded once */
+    if (stale == worker->paused)
+        return;
+    /* What was joined while the table was fresh goes out. */
+    if (!mr_unit_empty(&worker->unit) && !mr_worker_commit_unit(worker))
+        return;
+    worker->paused = stale;
+    mr_log(stale ? MR_WARN : MR_INFO,
+           stale ? "the lookup is stale: no messages are taken until it "
+                   "follows Postgres again (on_stale = \"pause\")"
+                 : "the lookup follows Postgres again: messages are taken");
+    if (!worker->claims_due)
+        mr_worker_set_status(worker, true, NULL);
+    if (worker->n_parts && !mr_worker_start_source(worker, &err))
+        mr_worker_recover(worker, &err);
+}
+
 void mr_worker_passed(struct mr_worker *worker, struct mr_part *part, int64_t position)
 {
     part->position = position;

@@ -20,6 +20,10 @@ enum {
 
 void mr_worker_set_status(struct mr_worker *worker, bool well, const char *problem)
 {
+    if (well && worker->paused) {
+        well = false;
+        problem = "paused: the lookup is stale (on_stale = \"pause\")";
+    }
     pthread_mutex_lock(&worker->lock);
     worker->status.well = well;
     worker->status.partitions = worker->n_parts;
@@ -92,7 +96,7 @@ bool mr_worker_start_source(struct mr_worker *worker, struct mr_error *err)
 {
     struct mr_mark *marks = mr_calloc(worker->n_parts + 1, sizeof *marks);
     size_t n = 0;
-    for (size_t i = 0; i < worker->n_parts; i++)
+    for (size_t i = 0; !worker->paused && i < worker->n_parts; i++)
         if (worker->parts[i].claimed)
             marks[n++] = (struct mr_mark){.at = worker->parts[i].at,
                                           .next_offset = worker->parts[i].position};

@@ -46,6 +46,7 @@ struct mr_worker {
     struct mr_watch watch;
     int64_t pulse_at_ms;
     bool awaits_lookup; /* its first load; not a failure */
+    bool paused;        /* the lookup is stale: no messages are taken */
     bool source_away;   /* it said so, and nothing has come since */
     int exit_code;
     bool done;
@@ -68,7 +69,8 @@ void mr_worker_wait_backoff(struct mr_worker *worker);
 struct mr_part *mr_worker_find_part(struct mr_worker *worker, const struct mr_record *rec);
 void mr_worker_drop_parts(struct mr_worker *worker);
 void mr_worker_reset_unit(struct mr_worker *worker);
-/* Reads on at the positions of what is claimed; nothing else is fetched meanwhile. */
+/* Reads on at the positions of what is claimed, unless paused; nothing else is fetched meanwhile.
+ */
 bool mr_worker_start_source(struct mr_worker *worker, struct mr_error *err);
 /* After a serious error: forget what is undecided, stop fetching, claim again after the back-off.
  */
@@ -96,6 +98,8 @@ void mr_worker_source_is_back(struct mr_worker *worker);
 /* Without traffic nobody would notice that a service is away, or back: a look at each, now and
  * then. */
 void mr_worker_feel_pulse(struct mr_worker *worker);
+/* on_stale = "pause": stops taking messages when the lookup is stale, goes on when it is not. */
+void mr_worker_heed_staleness(struct mr_worker *worker);
 /* A message that kills the process is found by what it leaves behind: notes that the one at
  * `offset` is about to be worked on. False: the partitions are being claimed again. */
 bool mr_worker_note_attempt(struct mr_worker *worker, struct mr_part *part, int64_t offset);

@@ -349,10 +349,30 @@ config.lua:4:23: error: pipelines.p.audit: there is nothing to compare: it needs
     4 |     script = "s.lua", audit = { key = { "a" } },
       |                       ^~~~~
 ]] },
-  { "feeds of later releases", top 'lookups = { l = { dsn = "host=h", table = "t", key = "k", refresh = "logical" } },', [[
-config.lua:1:78: error: lookups.l.refresh: the feed "logical" comes with a later release; until then use "auto" or "reload 60s"
-    1 | return { lookups = { l = { dsn = "host=h", table = "t", key = "k", refresh = "logical" } },
-      |                                                                              ^~~~~~~~~
+  { "a change-log that is not named", top 'lookups = { l = { dsn = "host=h", table = "t", key = "k", refresh = "changelog" } },', [[
+config.lua:1:78: error: lookups.l.refresh: the feed needs a table for the triggers to write: name it in `changelog`
+    1 | return { lookups = { l = { dsn = "host=h", table = "t", key = "k", refresh = "changelog" } },
+      |                                                                              ^~~~~~~~~~~
+]] },
+  { "a lookup of nothing", top 'lookups = { l = { dsn = "host=h", key = "k" } },', [[
+config.lua:1:26: error: lookups.l.table: required: the table or view, or a `query` in its place
+    1 | return { lookups = { l = { dsn = "host=h", key = "k" } },
+      |                          ^
+]] },
+  { "a table and a query", top 'lookups = { l = { dsn = "host=h", table = "t", query = "SELECT 1 AS k", key = "k" } },', [[
+config.lua:1:26: error: lookups.l: expected `table` or `query`, got both
+    1 | return { lookups = { l = { dsn = "host=h", table = "t", query = "SELECT 1 AS k", key = "k" } },
+      |                          ^
+]] },
+  { "a query that is followed", top 'lookups = { l = { dsn = "host=h", query = "SELECT 1 AS k", key = "k", refresh = "logical" } },', [[
+config.lua:1:82: error: lookups.l.refresh: a query is read whole at an interval: expected "auto" or "reload 60s"
+    1 | return { lookups = { l = { dsn = "host=h", query = "SELECT 1 AS k", key = "k", refresh = "logical" } },
+      |                                                                                ^~~~~~~~~
+]] },
+  { "strict reloads", top 'lookups = { l = { dsn = "host=h", table = "t", key = "k", refresh = "reload 5s", consistency = "strict" } },', [[
+config.lua:1:105: error: lookups.l.consistency: a table that is read at an interval cannot tell what was committed since: use refresh = "auto"
+    1 | return { lookups = { l = { dsn = "host=h", table = "t", key = "k", refresh = "reload 5s", consistency = "strict" } },
+      |                                                                                                         ^~~~~~~~
 ]] },
   { "a refresh that is too quick", top 'lookups = { l = { dsn = "host=h", table = "t", key = "k", refresh = "reload 1ms" } },', [[
 config.lua:1:78: error: lookups.l.refresh: the interval is too short: expected at least "1s"

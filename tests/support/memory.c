@@ -113,6 +113,7 @@ static enum mr_event source_poll(struct mr_source *base, int timeout_ms, struct 
     struct memory_source *source = (struct memory_source *)base;
     (void)timeout_ms;
     (void)err;
+    source->world->polls++;
     if (!source->assigned) {
         source->assigned = true;
         return MR_EVENT_ASSIGNED;

@@ -84,6 +84,7 @@ struct mem_world {
     int64_t now_ms;
     bool rebalance;           /* the next poll says REVOKED, the one after it ASSIGNED */
     size_t rows_at_rebalance; /* rows that there were when it was told */
+    _Atomic size_t polls;     /* of sources */
 };
 
 void mem_world_init(struct mem_world *world);

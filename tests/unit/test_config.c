@@ -165,7 +165,7 @@ static void sets_change_the_tree(void **state)
     struct mr_node *root = load(least, sets, 3, NULL, &errors);
     assert_non_null(root);
     assert_int_equal(mr_node_int(root, "pipelines.p.workers", -1), 7);
-    assert_int_equal(mr_node_int(root, "lookups.l.refresh", -1), 60000);
+    assert_int_equal(mr_node_int(root, "lookups.l.refresh", -1), 0);
     const struct mr_node *kafka = mr_node_at(root, "pipelines.p.source.kafka");
     assert_string_equal(mr_node_child(kafka, "fetch.min.bytes")->text, "9");
     mr_node_free(root);

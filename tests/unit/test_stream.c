@@ -527,9 +527,10 @@ static struct {
     const struct mr_store_ops *real;
     size_t most_rows; /* of one transaction; more are refused as by a time-out */
     int refused;      /* how often that was so */
-    int commits_left; /* then `stop` is set, or the group rebalances */
+    int commits_left; /* then `stop` is set, the group rebalances, or the lookup is stale */
     atomic_bool *stop;
     struct mem_world *rebalance;
+    struct mr_fresh *goes_stale;
 } odd;
 
 static bool odd_copy(struct mr_store *store, const struct mr_row_run *runs, size_t n,
@@ -553,6 +554,8 @@ static enum mr_decision odd_commit(struct mr_store *store, struct mr_error *err)
             atomic_store(odd.stop, true);
         if (odd.rebalance)
             odd.rebalance->rebalance = true;
+        if (odd.goes_stale)
+            mr_fresh_set(odd.goes_stale, 0, 0);
     }
     return decision;
 }
@@ -627,6 +630,102 @@ static void a_rebalance_does_not_wait_for_the_end_of_a_fan_out(void **state)
         assert_at_rest(&bench.world);
         bench_fini(&bench);
     }
+}
+
+/* --- on_stale = "pause" --- */
+
+static const struct mr_fresh_options pauses = {.max_staleness_ms = 60000, .pause = true};
+
+static bool is_paused(struct bench *bench)
+{
+    struct mr_worker_status status = mr_worker_status(bench->worker);
+    return !status.well && strncmp(status.problem, "paused", 6) == 0;
+}
+
+/* Until the worker has paused, and has looked at its source a few times since. */
+static void wait_paused(struct bench *bench)
+{
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (!is_paused(bench)) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        mr_clock_sleep_ms(1); /* poll */
+    }
+    for (size_t until = bench->world.polls + 5; bench->world.polls < until;) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        mr_clock_sleep_ms(1); /* poll */
+    }
+}
+
+static void a_stale_lookup_pauses_the_worker(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 2);
+    struct mr_fresh *fresh = bench.options.fresh = mr_fresh_new(&pauses);
+    mr_fresh_set(fresh, mr_clock_mono_ms(), 0);
+    mem_add(&bench.world, 0, "a before");
+    bench_start(&bench);
+    wait_for(&bench.world.rows, "before|a-0001", 1);
+    mr_fresh_set(fresh, 0, 0);
+    wait_paused(&bench);
+    mem_add(&bench.world, 0, "n meanwhile"); /* would be dropped now */
+    wait_paused(&bench);
+    mr_lookup_swap(bench.lookup, mem_table("abcn", 2));
+    mr_fresh_set(fresh, mr_clock_mono_ms(), 0);
+    wait_for(&bench.world.rows, "meanwhile|n-0001", 1);
+    assert_true(mr_worker_status(bench.worker).well);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_at_rest(&bench.world);
+    mr_fresh_free(fresh);
+    bench_fini(&bench);
+}
+
+static void a_fan_out_pauses_between_chunks_and_goes_on_after_its_cursor(void **state)
+{
+    (void)state;
+    struct bench bench;
+    odd_init(&bench, 500, SIZE_MAX);
+    struct mr_fresh *fresh = bench.options.fresh = odd.goes_stale = mr_fresh_new(&pauses);
+    mr_fresh_set(fresh, mr_clock_mono_ms(), 0);
+    bench.options.unit_outputs = 50;
+    odd.commits_left = MEM_PARTS + 3; /* first positions, then chunks */
+    mem_add(&bench.world, 0, "a big");
+    bench_start(&bench);
+    wait_paused(&bench);
+    assert_int_equal(mem_count(&bench.world.rows, "big|a-0149"), 1);
+    assert_int_equal(mem_count(&bench.world.rows, "big|a-0150"), 0);
+    mr_fresh_set(fresh, mr_clock_mono_ms(), 0);
+    wait_for(&bench.world.rows, "big|a-0499", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    assert_fan_out(&bench.world, "big", 'a', 500, true);
+    assert_int_equal(bench.world.rows.n, 500);
+    assert_at_rest(&bench.world);
+    mr_fresh_free(fresh);
+    bench_fini(&bench);
+}
+
+static void with_strict_a_unit_waits_for_the_lookup(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 2);
+    struct mr_fresh *fresh = bench.options.fresh =
+        mr_fresh_new(&(struct mr_fresh_options){.max_staleness_ms = 60000, .strict = true});
+    mr_fresh_set(fresh, mr_clock_mono_ms(), 0);
+    mem_add(&bench.world, 0, "n first");
+    bench_start(&bench);
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (!mr_fresh_asked(fresh)) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        mr_clock_sleep_ms(1); /* poll */
+    }
+    /* What was committed before the question comes now, and is seen. */
+    mr_lookup_swap(bench.lookup, mem_table("abcn", 2));
+    mr_fresh_answer(fresh, mr_fresh_asked(fresh));
+    wait_for(&bench.world.rows, "first|n-0001", 1);
+    assert_int_equal(bench_stop(&bench), 0);
+    mr_fresh_free(fresh);
+    bench_fini(&bench);
 }
 
 static void a_unit_that_is_too_slow_goes_through_in_parts(void **state)
@@ -1144,6 +1243,9 @@ int main(void)
         cmocka_unit_test(a_new_table_is_seen_after_messages_that_found_nothing),
         cmocka_unit_test(a_stop_does_not_wait_for_the_end_of_a_fan_out),
         cmocka_unit_test(a_rebalance_does_not_wait_for_the_end_of_a_fan_out),
+        cmocka_unit_test(a_stale_lookup_pauses_the_worker),
+        cmocka_unit_test(a_fan_out_pauses_between_chunks_and_goes_on_after_its_cursor),
+        cmocka_unit_test(with_strict_a_unit_waits_for_the_lookup),
         cmocka_unit_test(a_unit_that_is_too_slow_goes_through_in_parts),
         cmocka_unit_test(what_fails_for_ever_is_tried_less_and_less),
         cmocka_unit_test(many_messages_at_fault_do_not_send_the_others_as_often),
