@@ -355,19 +355,19 @@ config.lua:1:78: error: lookups.l.refresh: the feed needs a table for the trigge
       |                                                                              ^~~~~~~~~~~
 ]] },
   { "a lookup of nothing", top 'lookups = { l = { dsn = "host=h", key = "k" } },', [[
-config.lua:1:26: error: lookups.l.table: required: the table or view, or a `query` in its place
+config.lua:1:22: error: lookups.l.table: required: the table or view, or a `query` in its place
     1 | return { lookups = { l = { dsn = "host=h", key = "k" } },
-      |                          ^
+      |                      ^
 ]] },
   { "a table and a query", top 'lookups = { l = { dsn = "host=h", table = "t", query = "SELECT 1 AS k", key = "k" } },', [[
-config.lua:1:26: error: lookups.l: expected `table` or `query`, got both
+config.lua:1:22: error: lookups.l: expected `table` or `query`, got both
     1 | return { lookups = { l = { dsn = "host=h", table = "t", query = "SELECT 1 AS k", key = "k" } },
-      |                          ^
+      |                      ^
 ]] },
   { "a query that is followed", top 'lookups = { l = { dsn = "host=h", query = "SELECT 1 AS k", key = "k", refresh = "logical" } },', [[
-config.lua:1:82: error: lookups.l.refresh: a query is read whole at an interval: expected "auto" or "reload 60s"
+config.lua:1:90: error: lookups.l.refresh: a query is read whole at an interval: expected "auto" or "reload 60s"
     1 | return { lookups = { l = { dsn = "host=h", query = "SELECT 1 AS k", key = "k", refresh = "logical" } },
-      |                                                                                ^~~~~~~~~
+      |                                                                                          ^~~~~~~~~
 ]] },
   { "strict reloads", top 'lookups = { l = { dsn = "host=h", table = "t", key = "k", refresh = "reload 5s", consistency = "strict" } },', [[
 config.lua:1:105: error: lookups.l.consistency: a table that is read at an interval cannot tell what was committed since: use refresh = "auto"
