@@ -38,7 +38,8 @@ static const char watching[] = "watching the table of the lookup";
 static const char head_sql[] =
     "SELECT c.oid, n.nspname, c.relname, pg_catalog.concat_ws('/', c.oid, c.relkind, "
     "c.relpersistence, c.relreplident, c.relrowsecurity, "
-    "(SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attname, a.atttypid, a.atttypmod, "
+    "(SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attname, a.attnum, a.atttypid, "
+    "a.atttypmod, "
     "a.attgenerated), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = "
     "c.oid AND a.attnum > 0 AND NOT a.attisdropped AND ($3::text[] IS NULL OR a.attname = ANY "
     "($3::text[]))), "

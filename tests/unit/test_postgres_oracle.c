@@ -47,6 +47,7 @@ struct oracle {
 static uint64_t seed;
 static unsigned rounds;
 static bool tracing;
+static struct follower *running; /* what a test that failed has left */
 
 /* --- chance --- */
 
@@ -541,17 +542,27 @@ static void prepare(struct oracle *o)
     mr_buf_fini(&report);
 }
 
+static void stop_running(void)
+{
+    if (running)
+        follower_stop(running);
+    running = NULL;
+}
+
 static void run(const struct scene *scene)
 {
+    static struct mr_postgres_feed_options options; /* outlives a test that fails */
+    stop_running();
     struct oracle o = {.scene = scene, .rng = seed};
     for (const char *at = scene->name; *at; at++) /* each scene its own choices */
         o.rng = o.rng * 31 + (unsigned char)*at;
     int64_t since = mr_clock_mono_ms();
     prepare(&o);
+    options = o.options;
     for (size_t c = 0; c < CONNECTIONS; c++)
         reconnect(&o, c);
     insert(&o, 0, 200);
-    o.follower = follower_start(&o.options);
+    o.follower = running = follower_start(&options);
     if (!follower_loaded(o.follower, QUIET_MS))
         fail_msg("nothing was loaded: %s", follower_status(o.follower).problem);
     for (unsigned round = 1; round <= rounds; round++) {
@@ -569,7 +580,7 @@ static void run(const struct scene *scene)
                   scene->name, rounds, o.strict, o.steps, o.refused, o.kills, o.crashes,
                   mr_feed_kind_name(status.state.kind), status.loads, status.failures,
                   (long long)status.state.changes, (double)(mr_clock_mono_ms() - since) / 1000);
-    follower_stop(o.follower);
+    stop_running();
     for (size_t c = 0; c < CONNECTIONS; c++)
         PQfinish(o.conns[c]);
     assert_string_equal(ask("SELECT count(*) FROM pg_replication_slots WHERE NOT temporary"), "0");
