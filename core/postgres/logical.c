@@ -56,8 +56,7 @@ struct logical {
     int64_t adopted;           /* truncates that a new file has been put down to */
     uint64_t nudge_lsn;        /* where we stood then */
     bool marked;               /* a mark was set since the last load */
-    int64_t mark_ms;
-    uint64_t mark;
+    uint64_t mark, judged;     /* a look up to here found nothing amiss */
     int64_t behind_us, next_behind_us, clocks_ms; /* least of our clock less the server's */
 };
 
@@ -86,6 +85,7 @@ static void reset(struct logical *l)
     l->changes_before = l->state.changes;
     l->told = l->reported = 0;
     l->status_ms = l->asked_ms = l->look_ms = l->gather_ms = l->nudge_ms = l->adopted = 0;
+    l->judged = 0;
     l->looked = l->marked = false;
     l->behind_us = l->next_behind_us = INT64_MAX;
     l->clocks_ms = 0;
@@ -285,12 +285,13 @@ static enum mr_feed_event judge_look(struct logical *l, struct mr_error *err)
     }
     if (l->seen.asked_ms > l->state.as_of_ms)
         l->state.as_of_ms = l->seen.asked_ms;
+    l->judged = l->seen.lsn;
     return MR_FEED_FOLLOWS;
 }
 
 static bool is_awaited(const struct logical *l)
 {
-    return l->looked || (l->marked && position(l) < l->mark);
+    return l->looked;
 }
 
 /* Nothing comes, and yet the position is not reached: it is not written out. */
@@ -320,8 +321,6 @@ static enum mr_feed_event duties(struct logical *l, struct mr_error *err)
             return event;
     }
     uint64_t lsn = position(l);
-    if (l->marked && lsn >= l->mark && l->mark_ms > l->state.as_of_ms)
-        l->state.as_of_ms = l->mark_ms;
     nudge(l, now);
     bool ask = is_awaited(l) && now - l->asked_ms >= ASK_MS;
     if (!ask && now - l->status_ms < (lsn == l->reported ? STATUS_MS : REPORT_MS))
@@ -406,16 +405,17 @@ static bool mark(struct mr_feed *feed, struct mr_error *err)
         return mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN,
                             "the changes of table \"%s\" are not followed just now",
                             l->options->lookup.table);
-    l->mark_ms = mr_clock_mono_ms();
-    l->marked = mr_pg_watch_position(l->watch, &l->mark, err);
-    l->asked_ms = 0; /* the server is asked at once */
+    l->marked = l->looked = mr_pg_watch_look_now(l->watch, &l->seen, err);
+    l->mark = l->seen.lsn;
+    l->look_ms = mr_clock_mono_ms();
+    l->asked_ms = 0; /* the server is asked at once where it is */
     return l->marked;
 }
 
 static bool reached(struct mr_feed *feed)
 {
     struct logical *l = logical_of(feed);
-    return l->phase == STREAMS && l->marked && position(l) >= l->mark;
+    return l->phase == STREAMS && l->marked && l->judged >= l->mark;
 }
 
 static struct mr_feed_state state(struct mr_feed *feed)

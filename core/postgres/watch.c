@@ -16,7 +16,7 @@
 enum { ANSWER_MS = 5000, AGAIN_MS = 5000 };
 
 /* The answer's columns. */
-enum { OID, SCHEMA, NAME, DEFINITION, FILES, POSITION, BLOCK, SEGMENT };
+enum { OID, SCHEMA, NAME, DEFINITION, FILES, POSITION, BLOCK, SEGMENT, WRITTEN };
 
 struct mr_pg_watch {
     const struct mr_postgres_feed_options *options;
@@ -38,9 +38,9 @@ static const char watching[] = "watching the table of the lookup";
 static const char head_sql[] =
     "SELECT c.oid, n.nspname, c.relname, pg_catalog.concat_ws('/', c.oid, c.relkind, "
     "c.relpersistence, c.relreplident, c.relrowsecurity, "
-    "(SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attname, a.attnum, a.atttypid, "
-    "a.atttypmod, "
-    "a.attgenerated), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = "
+    "(SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, "
+    "a.atttypmod, a.attgenerated), ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE "
+    "a.attrelid = "
     "c.oid AND a.attnum > 0 AND NOT a.attisdropped AND ($3::text[] IS NULL OR a.attname = ANY "
     "($3::text[]))), "
     "(SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', i.indkey, i.indisprimary, "
@@ -61,8 +61,9 @@ static const char tail_sql[] =
     "pg_catalog.pg_partition_tree(c.oid) x "
     "JOIN pg_catalog.pg_class t ON t.oid = x.relid) ELSE c.relfilenode::text END, "
     "pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.current_setting('wal_block_size'), "
-    "pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) "
-    "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+    "pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')), "
+    "pg_catalog.pg_current_wal_flush_lsn() FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace "
+    "n ON n.oid = c.relnamespace "
     "WHERE c.oid = pg_catalog.to_regclass($1)";
 
 static void put_array(struct mr_buf *out, const char *const *names, size_t n)
@@ -102,17 +103,29 @@ static void put_arguments(struct mr_pg_watch *w, struct mr_pg_args *args)
 
 /* The position just behind a page's header is that of the page's end before: nothing lies between,
  * and the stream will not tell of it. */
-static bool read_position(const PGresult *res, int field, uint64_t *lsn)
+static bool read_position(const PGresult *res, uint64_t *lsn)
 {
     enum { SHORT_HEADER = 24, LONG_HEADER = 40 };
-    uint64_t block = strtoull(PQgetvalue(res, 0, field + 1), NULL, 10),
-             segment = strtoull(PQgetvalue(res, 0, field + 2), NULL, 10);
-    if (!mr_pgo_lsn_parse(PQgetvalue(res, 0, field), lsn) || !block || !segment)
+    uint64_t block = strtoull(PQgetvalue(res, 0, BLOCK), NULL, 10),
+             segment = strtoull(PQgetvalue(res, 0, SEGMENT), NULL, 10);
+    if (!mr_pgo_lsn_parse(PQgetvalue(res, 0, POSITION), lsn) || !block || !segment)
         return false;
     uint64_t header = *lsn % segment < block ? LONG_HEADER : SHORT_HEADER;
     if (*lsn % block == header)
         *lsn -= header;
     return true;
+}
+
+/* The query is asked so often that its plan is worth keeping. */
+static bool prepare(struct mr_pg_watch *w, struct mr_error *err)
+{
+    struct mr_buf sql = {0};
+    mr_buf_printf(&sql, "PREPARE look (text, text, text[]) AS %s", mr_buf_cstr(&w->sql));
+    PGresult *res = mr_pg_query(&w->pg, mr_buf_cstr(&sql), NULL);
+    bool ok = mr_pg_expect(&w->pg, res, PGRES_COMMAND_OK, MR_PG_READ, watching, err);
+    PQclear(res);
+    mr_buf_fini(&sql);
+    return ok;
 }
 
 /* --- opening --- */
@@ -148,7 +161,8 @@ bool mr_pg_watch_open(const struct mr_postgres_feed_options *options,
     mr_pg_init(&w->pg, options->lookup.dsn, mr_buf_cstr(&name), false);
     w->pg.cancel = options->lookup.cancel;
     w->pg.interruptible = true;
-    bool ok = mr_pg_connect(&w->pg, err) && make_query(w, survey, err) && first_look(w, err);
+    bool ok = mr_pg_connect(&w->pg, err) && make_query(w, survey, err) && prepare(w, err) &&
+              first_look(w, err);
     if (ok)
         *out = w;
     else
@@ -262,7 +276,7 @@ static bool connected(struct mr_pg_watch *w, struct mr_error *err)
     if (mr_clock_mono_ms() < w->again_ms)
         return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                             "%s: the connection to Postgres is lost", watching);
-    return mr_pg_connect(&w->pg, err) || give_up(w);
+    return (mr_pg_connect(&w->pg, err) && prepare(w, err)) || give_up(w);
 }
 
 static bool question(struct mr_pg_watch *w)
@@ -273,9 +287,28 @@ static bool question(struct mr_pg_watch *w)
         return false;
     put_arguments(w, &args);
     w->asked_ms = mr_clock_mono_ms();
-    w->asked = PQsendQueryParams(w->pg.conn, mr_buf_cstr(&w->sql), args.n, NULL, args.values,
-                                 args.lengths, args.formats, 0);
+    w->asked =
+        PQsendQueryPrepared(w->pg.conn, "look", args.n, args.values, args.lengths, args.formats, 0);
     return w->asked && mr_pg_flush(&w->pg) ? true : give_up(w);
+}
+
+/* What an answer says. False: it is none. */
+static bool digest(struct mr_pg_watch *w, const PGresult *res, struct mr_pg_seen *seen)
+{
+    uint64_t written = 0;
+    *seen = (struct mr_pg_seen){.asked_ms = w->asked_ms};
+    if (PQresultStatus(res) != PGRES_TUPLES_OK)
+        return false;
+    seen->altered = altered(w, res);
+    if (!PQntuples(res))
+        return true;
+    free(w->last_files);
+    w->last_files = mr_strdup(PQgetvalue(res, 0, FILES));
+    seen->refiled = strcmp(w->files, w->last_files) != 0;
+    if (!read_position(res, &seen->lsn) || !mr_pgo_lsn_parse(PQgetvalue(res, 0, WRITTEN), &written))
+        return false;
+    seen->unwritten = written < seen->lsn;
+    return true;
 }
 
 /* Reads the answer that is outstanding; the connection is free again, or lost. */
@@ -284,14 +317,7 @@ static bool answer(struct mr_pg_watch *w, struct mr_pg_seen *seen)
     PGresult *res = mr_pg_next(&w->pg, ANSWER_MS), *rest;
     while (res && (rest = mr_pg_next(&w->pg, ANSWER_MS)))
         PQclear(rest);
-    bool ok = PQresultStatus(res) == PGRES_TUPLES_OK && !w->pg.lost;
-    *seen = (struct mr_pg_seen){.asked_ms = w->asked_ms, .altered = ok && altered(w, res)};
-    if (ok && PQntuples(res)) {
-        ok = read_position(res, POSITION, &seen->lsn);
-        free(w->last_files);
-        w->last_files = mr_strdup(PQgetvalue(res, 0, FILES));
-        seen->refiled = strcmp(w->files, w->last_files) != 0;
-    }
+    bool ok = !w->pg.lost && digest(w, res, seen);
     PQclear(res);
     w->asked = false;
     return ok ? true : give_up(w);
@@ -349,21 +375,15 @@ static PGresult *ask(struct mr_pg_watch *w, const char *sql, const struct mr_pg_
     return res;
 }
 
-bool mr_pg_watch_position(struct mr_pg_watch *w, uint64_t *lsn, struct mr_error *err)
+bool mr_pg_watch_look_now(struct mr_pg_watch *w, struct mr_pg_seen *seen, struct mr_error *err)
 {
-    static const char sql[] =
-        "SELECT pg_catalog.pg_current_wal_insert_lsn(), "
-        "pg_catalog.current_setting('wal_block_size'), "
-        "pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')), "
-        "pg_catalog.pg_current_wal_flush_lsn()";
-    PGresult *res = ask(w, sql, NULL, err);
-    uint64_t written = 0;
-    bool ok =
-        res && ((read_position(res, 0, lsn) && mr_pgo_lsn_parse(PQgetvalue(res, 0, 3), &written)) ||
-                mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
-                             "%s: the log's position cannot be read", watching));
-    PQclear(res);
-    if (ok && written < *lsn)
+    if (w->asked)
+        (void)answer(w, &w->kept_seen); /* this one is newer */
+    w->kept = false;
+    bool ok = (question(w) && answer(w, seen)) ||
+              mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
+                           "%s: the connection to Postgres is lost", watching);
+    if (ok && seen->unwritten)
         mr_pg_watch_nudge(w);
     return ok;
 }

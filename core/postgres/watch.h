@@ -35,6 +35,7 @@ struct mr_pg_seen {
     uint64_t lsn;     /* what it saw was committed up to here */
     bool altered;     /* the table's definition, its identity or the publication */
     bool refiled;     /* it has another file: rewritten, or emptied */
+    bool unwritten;   /* the log is not written out up to there yet */
 };
 /* Asks, unless an answer is outstanding; reads the answer if it has come. True: *seen is new. What
  * goes wrong is tried again with a new connection: then nothing is seen for a while. */
@@ -45,8 +46,8 @@ int mr_pg_watch_socket(const struct mr_pg_watch *watch);
 void mr_pg_watch_adopt(struct mr_pg_watch *watch);
 
 /* --- with waiting, shortly --- */
-/* Where the log stands: what was committed before the call lies below. */
-MR_MUSTCHECK bool mr_pg_watch_position(struct mr_pg_watch *watch, uint64_t *lsn,
+/* A look, with its answer. The log will soon be written out up to there. */
+MR_MUSTCHECK bool mr_pg_watch_look_now(struct mr_pg_watch *watch, struct mr_pg_seen *seen,
                                        struct mr_error *err);
 /* Has the server write out what lies below its position: the stream tells only what is written. */
 void mr_pg_watch_nudge(struct mr_pg_watch *watch);
