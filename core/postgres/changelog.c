@@ -16,9 +16,8 @@
 
 enum {
     TICK_MS = 100,
-    GAP_MS = 10,    /* between two polls, at least: one takes along what many statements wrote */
-    POLL_MS = 1000, /* at most, also without a NOTIFY (a pooler may not pass it on) */
-    MINUTE_MS = 60000
+    GAP_MS = 10,   /* between two polls, at least: one takes along what many statements wrote */
+    POLL_MS = 1000 /* at most, also without a NOTIFY (a pooler may not pass it on) */
 };
 
 struct changelog {
@@ -28,10 +27,8 @@ struct changelog {
     struct mr_pg_shape *shape;
     struct mr_pg_log log;
     struct mr_feed_state state;
-    char *seen;         /* snapshot up to which changes are shown */
-    int64_t seen_us;    /* the server's clock then, 0: it is the load's */
-    int64_t polled_ms;  /* when the last poll began */
-    int64_t loading_ms; /* when the load began */
+    char *seen;        /* snapshot up to which changes are shown */
+    int64_t polled_ms; /* when the last poll began */
     bool news, marked, settled;
 };
 
@@ -60,7 +57,7 @@ static bool load(struct mr_feed *feed, struct mr_table **out, struct mr_error *e
     struct changelog *c = (struct changelog *)feed;
     struct mr_pg_snapshot_options read = {.lookup = &c->options->lookup, .beside = &c->pg};
     struct mr_table *table = NULL;
-    c->loading_ms = mr_clock_mono_ms();
+    int64_t began_ms = mr_clock_mono_ms();
     mr_pg_shape_free(c->shape);
     c->shape = NULL;
     bool ok = connect_log(c, err) && mr_pg_log_open(&c->log, &c->pg, c->options, err) &&
@@ -75,10 +72,9 @@ static bool load(struct mr_feed *feed, struct mr_table **out, struct mr_error *e
     }
     free(c->seen);
     c->seen = mr_strdup(c->shape->seen);
-    c->seen_us = 0;
     c->polled_ms = 0;
     c->news = c->marked = c->settled = false;
-    c->state.as_of_ms = c->loading_ms;
+    c->state.as_of_ms = began_ms;
     *out = table;
     return true;
 }
@@ -97,14 +93,6 @@ static enum mr_feed_event event_of(const struct mr_error *err)
     return err->action == MR_RECOVER ? MR_FEED_READ : MR_FEED_FAILED;
 }
 
-/* Rows that others have trimmed meanwhile cannot be told from none. */
-static bool came_too_late(const struct changelog *c, const struct mr_pg_look *look)
-{
-    int64_t gap_ms = c->seen_us ? (look->now_us - c->seen_us) / 1000 : 0;
-    return gap_ms > MR_PG_LOG_KEEP_MS / 2 ||
-           (!c->seen_us && mr_clock_mono_ms() - c->loading_ms > MR_PG_LOG_KEEP_MS - MINUTE_MS);
-}
-
 static enum mr_feed_event show(struct changelog *c, struct mr_lookup *lookup,
                                const struct mr_pg_look *look, int64_t began_ms,
                                struct mr_error *err)
@@ -118,7 +106,6 @@ static enum mr_feed_event show(struct changelog *c, struct mr_lookup *lookup,
     }
     free(c->seen);
     c->seen = mr_strdup(look->snapshot);
-    c->seen_us = look->now_us;
     c->state.as_of_ms = began_ms;
     return MR_FEED_FOLLOWS;
 }
@@ -132,12 +119,10 @@ static enum mr_feed_event poll_log(struct changelog *c, struct mr_lookup *lookup
     bool marked = c->marked;
     c->news = false;
     if (!mr_pg_log_look(&c->log, &c->pg, c->seen, lookup, &look, err))
-        event = event_of(err);
+        /* A log that is gone, or no longer to be read: the next load knows better. */
+        event = err->action == MR_STOP ? MR_FEED_READ : event_of(err);
     else if (look.differs)
         event = read_again(err, look.differs);
-    else if (came_too_late(c, &look))
-        event = read_again(err, "the change-log was not read for so long that a part of it may be "
-                                "trimmed");
     else
         event = show(c, lookup, &look, began_ms, err);
     if (event == MR_FEED_FOLLOWS && marked) {

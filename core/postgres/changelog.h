@@ -10,8 +10,10 @@
 
 enum {
     /* Rows stay in the log for this long at least. Whoever has not looked for half of that must
-     * read the table again. */
+     * read the table again; a load may take up nearly all of it. */
     MR_PG_LOG_KEEP_MS = 30 * 60000,
+    MR_PG_LOG_GAP_MS = MR_PG_LOG_KEEP_MS / 2,
+    MR_PG_LOG_LOAD_MS = MR_PG_LOG_KEEP_MS - 60000,
     MR_PG_LOG_MARKS = 8,
     MR_PG_LOG_FACTS = 4
 };
@@ -21,6 +23,8 @@ struct mr_pg_log {
     struct mr_buf name;           /* as SQL */
     struct mr_buf columns;        /* of the shape, as SQL */
     char *facts[MR_PG_LOG_FACTS]; /* of server and catalog, when the load began */
+    int64_t looked_us;            /* the server's clock at the last look, or before the load */
+    bool looked;                  /* there was a look since the load */
     const uint32_t *oids;         /* the shape's */
     size_t n;
     struct mr_value *values;

@@ -30,6 +30,11 @@ struct chooser {
 
 /* --- the choice --- */
 
+static int64_t look_ms(const struct mr_postgres_feed_options *options)
+{
+    return options->look_ms ? options->look_ms : LOOK_MS;
+}
+
 static bool survey_now(struct chooser *c, struct mr_pg_survey *out, struct mr_error *err)
 {
     struct mr_pg pg = {0};
@@ -136,7 +141,7 @@ static bool load_best(struct chooser *c, struct mr_table **out, struct mr_error 
     set_why(c, mr_buf_cstr(&why));
     ok = load_as(c, kind, out, err);
     if (ok)
-        c->patience_ms = LOOK_MS;
+        c->patience_ms = look_ms(c->options);
     else if (c->options->refresh == MR_POSTGRES_REFRESH_AUTO && kind != MR_FEED_RELOAD &&
              !called_off(c))
         ok = load_lesser(c, kind, out, err);

@@ -109,6 +109,8 @@ bool mr_pg_log_open(struct mr_pg_log *log, struct mr_pg *pg,
         return false;
     PGresult *res = mr_pg_query(pg, "EXECUTE millrace_facts", NULL);
     bool ok = mr_pg_expect(pg, res, PGRES_TUPLES_OK, MR_PG_READ, doing, err);
+    if (ok)
+        log->looked_us = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
     for (int i = 0; ok && i < MR_PG_LOG_FACTS; i++)
         log->facts[i] = mr_strdup(PQgetvalue(res, 0, i + 2));
     PQclear(res);
@@ -286,8 +288,12 @@ static bool read_rows(struct mr_pg_log *log, struct mr_pg *pg, struct mr_lookup 
 
 static void compare_facts(const struct mr_pg_log *log, const PGresult *res, struct mr_pg_look *look)
 {
+    int64_t gap_ms = log->looked ? MR_PG_LOG_GAP_MS : MR_PG_LOG_LOAD_MS;
     look->snapshot = mr_strdup(PQgetvalue(res, 0, 0));
     look->now_us = strtoll(PQgetvalue(res, 0, 1), NULL, 10);
+    /* What others have trimmed meanwhile looks like nothing. */
+    if (look->now_us - log->looked_us > gap_ms * 1000)
+        look->differs = "the change-log was not read for so long that a part of it may be trimmed";
     for (int i = MR_PG_LOG_FACTS - 1; i >= 0; i--)
         if (strcmp(PQgetvalue(res, 0, i + 2), log->facts[i]) != 0)
             look->differs = differences[i];
@@ -336,6 +342,10 @@ bool mr_pg_log_look(struct mr_pg_log *log, struct mr_pg *pg, const char *seen,
     }
     if (ok && !(committed && look->snapshot && mr_pg_alive(pg)))
         ok = mr_pg_expect(pg, NULL, PGRES_COMMAND_OK, MR_PG_READ, doing, err);
+    if (ok) {
+        log->looked_us = look->now_us;
+        log->looked = true;
+    }
     return ok;
 }
 

@@ -73,6 +73,7 @@ struct mr_postgres_feed_options {
     int64_t interval_ms;     /* of reload, also when auto has come down to it */
     const char *publication; /* of the logical feed */
     const char *changelog;   /* the table that the triggers write; NULL: there is none */
+    int64_t look_ms;         /* how often auto looks for a better kind; 0: once a minute */
 };
 /* No I/O: `load` does it. */
 MR_MUSTCHECK bool mr_postgres_feed_open(const struct mr_postgres_feed_options *options,
