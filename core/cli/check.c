@@ -33,6 +33,19 @@ static const char *path_of(char path[PATH_MAX_LEN], const char *group, const cha
     return path;
 }
 
+/* Each line of the report is a finding. */
+static void report_lines(struct check *check, const char *path, struct mr_buf *report)
+{
+    const char *text = mr_buf_cstr(report);
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+        char *line = mr_strndup(text, len);
+        mr_findings_ok(&check->findings, path, line);
+        free(line);
+        text += len + (text[len] == '\n');
+    }
+}
+
 /* --- lookups --- */
 
 static void describe_columns(const struct mr_lookup_schema *schema, struct mr_buf *text)
@@ -45,36 +58,42 @@ static void describe_columns(const struct mr_lookup_schema *schema, struct mr_bu
                       schema->columns[i].name, schema->columns[i].type_name);
 }
 
+/* Which feed the server allows today, and what a better one lacks. */
+static void check_feed(struct check *check, const char *path, const struct mr_node *node,
+                       const struct mr_postgres_feed_options *options)
+{
+    struct mr_error err;
+    struct mr_buf report;
+    mr_buf_init(&report);
+    const char *other = mr_settings_same_changelog(mr_node_at(check->config, "lookups"), node);
+    bool ok = other ? mr_error_set(&err, MR_STOP, MR_EXIT_CONFIG,
+                                   "lookups.%s has the same `changelog`: give each its own", other)
+                    : mr_postgres_feed_check(options, &report, &err);
+    report_lines(check, path, &report);
+    if (!ok)
+        mr_findings_error(&check->findings, path, &err);
+    mr_buf_fini(&report);
+}
+
 static void check_lookup(struct check *check, const struct mr_node *node,
                          struct mr_lookup_schema **schema)
 {
     char path[PATH_MAX_LEN];
     struct mr_error err;
-    struct mr_names keys = mr_settings_names(mr_node_at(node, "key"));
-    struct mr_names columns = mr_settings_names(mr_node_at(node, "columns"));
     struct mr_buf text;
+    struct mr_settings_lookup lookup;
     mr_buf_init(&text);
-    struct mr_postgres_lookup_options options = {
-        .name = node->name,
-        .dsn = mr_node_text(node, "dsn"),
-        .table = mr_node_text(node, "table"),
-        .keys = keys.items,
-        .n_keys = keys.n,
-        .columns = columns.items,
-        .n_columns = columns.n,
-        .distinct = mr_node_bool(node, "distinct", true),
-        .max_bytes = (size_t)mr_node_int(node, "max_bytes", 0),
-    };
+    mr_settings_lookup_init(&lookup, node);
     path_of(path, "lookups", node->name, "");
-    if (mr_postgres_lookup_schema(&options, schema, &err)) {
+    if (mr_postgres_lookup_schema(&lookup.options.lookup, schema, &err)) {
         describe_columns(*schema, &text);
         mr_findings_ok(&check->findings, path, mr_buf_cstr(&text));
+        check_feed(check, path, node, &lookup.options);
     } else {
         mr_findings_error(&check->findings, path, &err);
     }
+    mr_settings_lookup_fini(&lookup);
     mr_buf_fini(&text);
-    free(keys.items);
-    free(columns.items);
 }
 
 static const struct mr_lookup_schema *schema_of(const struct check *check, const char *name)
@@ -128,19 +147,6 @@ static void check_kafka(struct check *check, const struct mr_node *node)
 }
 
 /* --- Postgres --- */
-
-/* Each line of the report is a finding. */
-static void report_lines(struct check *check, const char *path, struct mr_buf *report)
-{
-    const char *text = mr_buf_cstr(report);
-    while (*text) {
-        size_t len = strcspn(text, "\n");
-        char *line = mr_strndup(text, len);
-        mr_findings_ok(&check->findings, path, line);
-        free(line);
-        text += len + (text[len] == '\n');
-    }
-}
 
 static void check_postgres(struct check *check, const struct mr_node *node,
                            const struct mr_row_schema **rows)

@@ -1,10 +1,10 @@
 /*
- * init.c - `millrace init`: creates Millrace's tables for each Postgres sink, and topics if asked
- * to.
+ * init.c - `millrace init`: creates Millrace's tables for each Postgres sink, what the feeds of the
+ * lookups need, and topics if asked to.
  *
- * Main thread. Idempotent; never touches what is not Millrace's own. With --print nothing is
- * connected to and the SQL is the output. Tests: tests/spec/cli_spec.lua, with services
- * tests/integration/manners_spec.lua.
+ * Main thread. Idempotent; of what is not Millrace's own only a lookup's table is touched, and only
+ * if a `changelog` is named. With --print nothing is connected to and the SQL is the output. Tests:
+ * tests/spec/cli_spec.lua, with services tests/integration/manners_spec.lua.
  */
 #include "cli/cli.h"
 
@@ -15,6 +15,8 @@
 #include <string.h>
 
 enum { TIMEOUT_MS = 30000 };
+
+/* --- pipelines --- */
 
 static int fail(const char *pipeline, const char *what, const struct mr_error *err)
 {
@@ -93,6 +95,42 @@ static int init_topics(const struct mr_cli_args *args, const struct mr_node *nod
     return code;
 }
 
+/* --- lookups --- */
+
+/* Each line of the report, with the lookup in front. */
+static void report_lines(const char *lookup, struct mr_buf *report)
+{
+    for (const char *at = mr_buf_cstr(report); *at;) {
+        size_t len = strcspn(at, "\n");
+        fprintf(stderr, "lookups.%s: %.*s\n", lookup, (int)len, at);
+        at += len + (at[len] == '\n');
+    }
+}
+
+static int init_lookup(const struct mr_cli_args *args, const struct mr_node *lookups,
+                       const struct mr_node *node)
+{
+    struct mr_error err;
+    struct mr_buf sql, report;
+    struct mr_settings_lookup lookup;
+    const char *other = mr_settings_same_changelog(lookups, node);
+    mr_buf_init(&sql);
+    mr_buf_init(&report);
+    mr_settings_lookup_init(&lookup, node);
+    bool ok = other ? mr_error_set(&err, MR_STOP, MR_EXIT_CONFIG,
+                                   "lookups.%s has the same `changelog`: give each its own", other)
+                    : mr_postgres_feed_init(&lookup.options, args->print, &sql, &report, &err);
+    if (ok && args->print)
+        printf("-- for lookups.%s\n%s", node->name, mr_buf_cstr(&sql));
+    report_lines(node->name, &report);
+    if (!ok)
+        fprintf(stderr, "millrace init: lookups.%s: %s\n", node->name, err.msg);
+    mr_settings_lookup_fini(&lookup);
+    mr_buf_fini(&report);
+    mr_buf_fini(&sql);
+    return ok ? MR_EXIT_OK : err.code;
+}
+
 int mr_cli_init(const struct mr_cli_args *args)
 {
     struct mr_node *config = NULL;
@@ -109,6 +147,12 @@ int mr_cli_init(const struct mr_cli_args *args)
             one = init_tables(args, c);
         if (!one && args->create_topics && !args->print)
             one = init_topics(args, c);
+        if (one)
+            code = one;
+    }
+    const struct mr_node *lookups = mr_node_at(config, "lookups");
+    for (const struct mr_node *c = lookups->children; c; c = c->next) {
+        int one = init_lookup(args, lookups, c);
         if (one)
             code = one;
     }

@@ -93,3 +93,14 @@ void mr_settings_lookup_fini(struct mr_settings_lookup *lookup)
     free(lookup->columns.items);
     free(lookup->publication);
 }
+
+const char *mr_settings_same_changelog(const struct mr_node *lookups, const struct mr_node *node)
+{
+    const char *changelog = mr_node_text(node, "changelog"), *dsn = mr_node_text(node, "dsn");
+    for (const struct mr_node *c = lookups->children; changelog && c != node; c = c->next) {
+        const char *other = mr_node_text(c, "changelog");
+        if (other && strcmp(other, changelog) == 0 && strcmp(mr_node_text(c, "dsn"), dsn) == 0)
+            return c->name;
+    }
+    return NULL;
+}

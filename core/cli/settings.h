@@ -32,5 +32,7 @@ struct mr_settings_lookup {
 };
 void mr_settings_lookup_init(struct mr_settings_lookup *lookup, const struct mr_node *node);
 void mr_settings_lookup_fini(struct mr_settings_lookup *lookup);
+/* The name of an earlier lookup that has the same change-log in the same database; NULL: none. */
+const char *mr_settings_same_changelog(const struct mr_node *lookups, const struct mr_node *node);
 
 #endif

@@ -307,15 +307,14 @@ static bool put_all(struct mr_buf *sql, const struct mr_postgres_feed_options *o
 
 /* --- for init --- */
 
-static bool survey_now(struct mr_pg *pg, const struct mr_postgres_feed_options *o,
-                       const char *application_name, struct mr_pg_survey *out, struct mr_error *err)
+static bool connect_as(struct mr_pg *pg, const struct mr_postgres_feed_options *o,
+                       const char *application_name, bool reader, struct mr_error *err)
 {
-    if (!pg->dsn) {
-        mr_pg_init(pg, o->lookup.dsn, application_name, false);
-        pg->cancel = o->lookup.cancel;
-        pg->interruptible = true;
-    }
-    return (mr_pg_alive(pg) || mr_pg_connect(pg, err)) && mr_pg_survey_make(pg, o, out, err);
+    mr_pg_fini(pg);
+    mr_pg_init(pg, o->lookup.dsn, application_name, reader);
+    pg->cancel = o->lookup.cancel;
+    pg->interruptible = true;
+    return mr_pg_connect(pg, err);
 }
 
 /* What is refused is told, and no error: there may be a feed without it. False: connection lost. */
@@ -381,9 +380,11 @@ bool mr_postgres_feed_init(const struct mr_postgres_feed_options *options, bool 
         mr_buf_put(sql_out, sql.ptr, sql.len);
     if (!ok || print_only)
         goto out;
-    ok = survey_now(&pg, options, "millrace/init", &before, err) &&
-         make(&pg, options, &before, report, err) &&
-         survey_now(&pg, options, "millrace/init", &after, err);
+    /* Where nothing can be written (a standby) a lookup can be read all the same. */
+    ok = (connect_as(&pg, options, "millrace/init", false, err) ||
+          connect_as(&pg, options, "millrace/init", true, err)) &&
+         mr_pg_survey_make(&pg, options, &before, err) &&
+         make(&pg, options, &before, report, err) && mr_pg_survey_make(&pg, options, &after, err);
     if (!ok)
         goto out;
     if (wants_publication(options) && after.published)
@@ -414,7 +415,8 @@ bool mr_postgres_feed_check(const struct mr_postgres_feed_options *options, stru
     struct mr_pg_survey now = {0};
     struct mr_buf why = {0};
     enum mr_feed_kind kind;
-    bool ok = survey_now(&pg, options, "millrace/check", &now, err);
+    bool ok = connect_as(&pg, options, "millrace/check", true, err) &&
+              mr_pg_survey_make(&pg, options, &now, err);
     if (!ok)
         goto out;
     ok = mr_pg_survey_choose(&now, options, &kind, &why, err);
