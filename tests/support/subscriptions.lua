@@ -1,9 +1,12 @@
 -- Subscriptions that change while campaigns are sent: SQL and campaigns in one stream, so that a campaign is in Kafka
 -- a moment after the COMMIT before it; and what the outputs must then be, told by Postgres's own clock.
+local daemon = require "tests.support.daemon"
 local scene = require "tests.support.scene"
 local shell = require "tests.support.shell"
 
 local subscriptions = {}
+
+local PRODUCE = os.getenv("MILLRACE_PRODUCE") or daemon.bin:gsub("[^/]*$", "tests/produce")
 
 --- SQL: the server's processes that serve the feed of the table subscribers_restaurants.
 subscriptions.FEED = "select pid from pg_stat_replication union select pid from pg_stat_activity where "
@@ -31,8 +34,7 @@ function subscriptions.start(s, statements)
   shell.write(path, table.concat(statements, "\n") .. "\n")
   shell.run { "tests/support/spawn", name, "bash", "-c", [[
     set -o pipefail
-    stdbuf -oL psql -qXAt -v ON_ERROR_STOP=1 "$1" -f "$2" |
-      kcat -b "$KAFKA_BROKERS" -t "$3" -P -K $'\t' -X linger.ms=0]], name, s.dsn, path, s.topic_in }
+    psql -qXAt -v ON_ERROR_STOP=1 "$1" -f "$2" | "$4" "$KAFKA_BROKERS" "$3"]], name, s.dsn, path, s.topic_in, PRODUCE }
   return function(seconds)
     local status
     shell.wait(seconds or 60, "the statements to be through", function()
