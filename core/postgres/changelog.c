@@ -26,6 +26,7 @@ struct changelog {
     struct mr_pg pg;
     struct mr_pg_shape *shape;
     struct mr_pg_log log;
+    struct mr_pg_trim trim;
     struct mr_feed_state state;
     char *seen;        /* snapshot up to which changes are shown */
     int64_t polled_ms; /* when the last poll began */
@@ -185,7 +186,8 @@ static enum mr_feed_event follow(struct mr_feed *feed, struct mr_lookup *lookup,
             if (event != MR_FEED_FOLLOWS)
                 return event;
             take_notices(c);
-            mr_pg_log_trim(&c->log, &c->pg, c->seen);
+            mr_pg_trim_step(&c->trim, &c->pg, mr_buf_cstr(&c->log.name), c->options->lookup.name,
+                            c->seen);
             if (c->settled || c->state.changes != changes)
                 break;
         }

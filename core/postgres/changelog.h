@@ -1,7 +1,8 @@
 /*
  * changelog.h - private to core/postgres: the log that triggers write, over one connection.
  *
- * changelog.c decides when to look; what a look is, and trimming, is log.c's. One thread.
+ * changelog.c decides when to look; what a look is, is log.c's; what is deleted when, trim.c's. One
+ * thread.
  */
 #ifndef MR_POSTGRES_CHANGELOG_H
 #define MR_POSTGRES_CHANGELOG_H
@@ -18,6 +19,26 @@ enum {
     MR_PG_LOG_FACTS = 4
 };
 
+/* --- trim.c --- */
+struct mr_pg_trim {
+    struct { /* what was settled when; a ring */
+        int64_t at_ms;
+        uint64_t xmin;
+    } marks[MR_PG_LOG_MARKS];
+    unsigned n_marks;
+    bool trimming, may_not;
+    int64_t next_ms; /* of mr_pg_trim_unused */
+};
+/* Now and then deletes some of what everybody has seen. `log` as SQL; `seen`: a snapshot of just
+ * now; `lookup`: its name, for the log line. */
+void mr_pg_trim_step(struct mr_pg_trim *trim, struct mr_pg *pg, const char *log, const char *lookup,
+                     const char *seen);
+/* The same for a log that is written while another kind of feed is in use, over a connection that
+ * is made when it is time, and closed. */
+void mr_pg_trim_unused(struct mr_pg_trim *trim, struct mr_pg *pg,
+                       const struct mr_postgres_feed_options *options);
+
+/* --- log.c --- */
 struct mr_pg_log {
     const struct mr_postgres_feed_options *options;
     struct mr_buf name;           /* as SQL */
@@ -29,13 +50,6 @@ struct mr_pg_log {
     size_t n;
     struct mr_value *values;
     struct mr_buf *scratch; /* one a column */
-    /* Trimming: what was settled when; a ring. */
-    struct {
-        int64_t at_ms;
-        uint64_t xmin;
-    } marks[MR_PG_LOG_MARKS];
-    unsigned n_marks;
-    bool trimming, may_not_trim;
 };
 
 /* Listens, and notes what the catalog says. */
@@ -58,7 +72,5 @@ MR_MUSTCHECK bool mr_pg_log_look(struct mr_pg_log *log, struct mr_pg *pg, const 
                                  struct mr_lookup *lookup, struct mr_pg_look *look,
                                  struct mr_error *err);
 void mr_pg_look_fini(struct mr_pg_look *look);
-/* Now and then deletes some of what everybody has seen. `seen`: the last look's snapshot. */
-void mr_pg_log_trim(struct mr_pg_log *log, struct mr_pg *pg, const char *seen);
 
 #endif

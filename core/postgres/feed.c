@@ -7,7 +7,7 @@
  * is tried again ever more seldom. Must not know how a kind follows. Tests:
  * tests/unit/test_postgres_changelog.c.
  */
-#include "postgres/feed.h"
+#include "postgres/changelog.h"
 #include "base/clock.h"
 
 #include <inttypes.h>
@@ -26,6 +26,8 @@ struct chooser {
     int64_t loaded_ms, look_ms; /* when the last load began; when to look again */
     int64_t patience_ms;        /* between two looks; doubles when a better kind failed */
     int64_t changes;            /* of kinds that are closed */
+    struct mr_pg_trim trim;     /* of a change-log that is written, but not read here */
+    struct mr_pg trimmer;
 };
 
 /* --- the choice --- */
@@ -38,6 +40,9 @@ static int64_t look_ms(const struct mr_postgres_feed_options *options)
 static bool survey_now(struct chooser *c, struct mr_pg_survey *out, struct mr_error *err)
 {
     struct mr_pg pg = {0};
+    /* Nothing depends on what the server would say. */
+    if (c->options->refresh == MR_POSTGRES_REFRESH_RELOAD || c->options->lookup.query)
+        return mr_pg_survey_make(NULL, c->options, out, err);
     struct mr_buf name = {0};
     mr_buf_printf(&name, "millrace/lookup/%s", c->options->lookup.name);
     mr_pg_init(&pg, c->options->lookup.dsn, mr_buf_cstr(&name), true);
@@ -210,6 +215,8 @@ static enum mr_feed_event follow(struct mr_feed *feed, struct mr_lookup *lookup,
     struct chooser *c = (struct chooser *)feed;
     if (better_is_there(c, err))
         return MR_FEED_READ;
+    if (c->state.kind != MR_FEED_CHANGELOG)
+        mr_pg_trim_unused(&c->trim, &c->trimmer, c->options);
     return c->kind ? c->kind->ops->follow(c->kind, lookup, timeout_ms, err)
                    : wait_interval(c, timeout_ms, err);
 }
@@ -253,6 +260,7 @@ static void close_feed(struct mr_feed *feed)
     struct chooser *c = (struct chooser *)feed;
     close_kind(c);
     mr_pg_survey_free(&c->survey);
+    mr_pg_fini(&c->trimmer);
     free(c);
 }
 

@@ -25,8 +25,9 @@ struct mr_pg_survey {
      * that name, a table of the change-log's name, and the right to delete from that. */
     bool is_table, identified, published, logged, may_trim;
 };
-/* Over a connection of its own kind (reader). False: the server cannot be asked, or there is no
- * such table (MR_STOP). */
+/* Over a connection of its own kind (reader); NULL where nothing is to be asked: a query, or
+ * `reload`. False: the server cannot be asked, or there is no such table, or no right to read it
+ * (MR_STOP). */
 MR_MUSTCHECK bool mr_pg_survey_make(struct mr_pg *pg,
                                     const struct mr_postgres_feed_options *options,
                                     struct mr_pg_survey *out, struct mr_error *err);

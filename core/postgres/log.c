@@ -1,5 +1,5 @@
 /*
- * log.c - the log that triggers write: one look at it, and trimming.
+ * log.c - the log that triggers write: one look at it.
  *
  * One thread, over a connection that changelog.c owns. A look is one round trip and one snapshot:
  * facts about server and catalog (do the triggers still catch everything?), then the rows by a
@@ -8,13 +8,9 @@
  */
 #include "postgres/changelog.h"
 #include "postgres/values.h"
-#include "base/clock.h"
-#include "base/log.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
-enum { TRIM_ROWS = 20000, MARK_EVERY_MS = MR_PG_LOG_KEEP_MS / (MR_PG_LOG_MARKS - 2) };
 static const char doing[] = "reading the change-log";
 
 /* What each of the facts means when it differs. */
@@ -353,53 +349,4 @@ void mr_pg_look_fini(struct mr_pg_look *look)
 {
     free(look->snapshot);
     *look = (struct mr_pg_look){0};
-}
-
-/* --- trimming --- */
-
-/* What was over when a snapshot was taken long ago has been seen by everybody who still looks. */
-static uint64_t settled_xid(struct mr_pg_log *log, const char *seen)
-{
-    int64_t now = mr_clock_mono_ms();
-    unsigned newest = (log->n_marks + MR_PG_LOG_MARKS - 1) % MR_PG_LOG_MARKS;
-    if (!log->n_marks || now - log->marks[newest].at_ms >= MARK_EVERY_MS) {
-        log->marks[log->n_marks % MR_PG_LOG_MARKS].at_ms = now;
-        log->marks[log->n_marks % MR_PG_LOG_MARKS].xmin = strtoull(seen, NULL, 10);
-        log->n_marks++;
-        log->trimming = true;
-    }
-    uint64_t xid = 0;
-    for (unsigned i = 0; i < MR_PG_LOG_MARKS && i < log->n_marks; i++)
-        if (now - log->marks[i].at_ms >= MR_PG_LOG_KEEP_MS && log->marks[i].xmin > xid)
-            xid = log->marks[i].xmin;
-    return xid;
-}
-
-void mr_pg_log_trim(struct mr_pg_log *log, struct mr_pg *pg, const char *seen)
-{
-    uint64_t xid = settled_xid(log, seen);
-    if (!xid || !log->trimming || log->may_not_trim)
-        return;
-    struct mr_buf sql = {0};
-    struct mr_error err;
-    const char *name = mr_buf_cstr(&log->name);
-    mr_buf_printf(&sql,
-                  "BEGIN READ WRITE; DELETE FROM %s WHERE ctid = ANY (ARRAY(SELECT ctid FROM %s "
-                  "WHERE millrace_xid < '%" PRIu64 "' LIMIT %d)); COMMIT",
-                  name, name, xid, TRIM_ROWS);
-    if (!PQsendQuery(pg->conn, mr_buf_cstr(&sql)))
-        goto out;
-    for (PGresult *res; (res = mr_pg_next(pg, MR_PG_REPLY_MS)); PQclear(res)) {
-        if (strncmp(PQcmdStatus(res), "DELETE", 6) == 0)
-            log->trimming = atoi(PQcmdTuples(res)) == TRIM_ROWS;
-        if (mr_pg_expect(pg, res, PGRES_COMMAND_OK, MR_PG_READ, "trimming the change-log", &err))
-            continue;
-        log->may_not_trim = true;
-        mr_log(MR_WARN, "lookup %s: %s; it grows until its owner grants DELETE on it",
-               log->options->lookup.name, err.msg);
-    }
-    if (log->may_not_trim && mr_pg_alive(pg))
-        PQclear(mr_pg_query(pg, "ROLLBACK", NULL));
-out:
-    mr_buf_fini(&sql);
 }

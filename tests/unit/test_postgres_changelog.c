@@ -427,6 +427,7 @@ static void a_lost_connection_is_never_resumed(void **state)
 
 struct trimmer {
     struct mr_pg pg;
+    struct mr_pg_trim trim;
     struct mr_pg_log log;
     struct mr_pg_shape shape;
 };
@@ -449,11 +450,16 @@ static void trimmer_close(struct trimmer *t)
     mr_pg_fini(&t->pg);
 }
 
+static void trim(struct trimmer *t, const char *seen)
+{
+    mr_pg_trim_step(&t->trim, &t->pg, mr_buf_cstr(&t->log.name), "l", seen);
+}
+
 /* As if the last marks had been set so long ago. */
 static void age(struct trimmer *t, int64_t ms)
 {
     for (size_t i = 0; i < MR_PG_LOG_MARKS; i++)
-        t->log.marks[i].at_ms -= ms;
+        t->trim.marks[i].at_ms -= ms;
 }
 
 static void what_everybody_has_seen_is_trimmed(void **state)
@@ -465,27 +471,51 @@ static void what_everybody_has_seen_is_trimmed(void **state)
     PGconn *open = session("BEGIN; INSERT INTO subs (restaurant, client) VALUES ('r6', 'open')");
     char *early = strdup(ask("SELECT pg_current_snapshot()"));
     ask("INSERT INTO subs (restaurant, client) VALUES ('r6', 'later')");
-    mr_pg_log_trim(&t.log, &t.pg, early); /* nothing is old enough */
+    trim(&t, early); /* nothing is old enough */
     assert_string_equal(ask("SELECT count(*) FROM log"), "2");
     end(open, "COMMIT");
     char *late = strdup(ask("SELECT pg_current_snapshot()"));
     /* Of what was not over when the old snapshot was taken nothing goes. */
     age(&t, MR_PG_LOG_KEEP_MS);
-    mr_pg_log_trim(&t.log, &t.pg, late);
+    trim(&t, late);
     assert_string_equal(
         ask("SELECT string_agg(millrace_op::text || coalesce(client, ''), ',' ORDER BY "
             "millrace_seq) FROM log"),
         "Iopen,Ilater");
     age(&t, MR_PG_LOG_KEEP_MS - 1000);
-    mr_pg_log_trim(&t.log, &t.pg, late);
+    trim(&t, late);
     assert_string_equal(ask("SELECT count(*) FROM log"), "2");
     age(&t, MR_PG_LOG_KEEP_MS);
-    mr_pg_log_trim(&t.log, &t.pg, late);
+    trim(&t, late);
     assert_string_equal(ask("SELECT count(*) FROM log"), "0");
     free(early);
     free(late);
     trimmer_close(&t);
     close_feed();
+}
+
+/* Under `auto`, while another kind is in use, the triggers write all the same. */
+static void a_log_that_is_not_read_is_trimmed(void **state)
+{
+    (void)state;
+    start("t_unused", MR_POSTGRES_REFRESH_AUTO, "log");
+    init();
+    struct trimmer t = {0};
+    ask("INSERT INTO subs (restaurant, client) VALUES ('r6', 'a')");
+    mr_pg_trim_unused(&t.trim, &t.pg, &options);
+    assert_string_equal(ask("SELECT count(*) FROM log"), "2");
+    age(&t, MR_PG_LOG_KEEP_MS);
+    ask("INSERT INTO subs (restaurant, client) VALUES ('r6', 'b')");
+    mr_pg_trim_unused(&t.trim, &t.pg, &options);
+    assert_string_equal(ask("SELECT count(*) FROM log"), "3"); /* not its time */
+    t.trim.next_ms = 0;
+    mr_pg_trim_unused(&t.trim, &t.pg, &options);
+    assert_string_equal(ask("SELECT string_agg(client, ',') FROM log"), "b");
+    assert_null(t.pg.conn);
+    ask("DROP TABLE log CASCADE");
+    t.trim.next_ms = 0;
+    mr_pg_trim_unused(&t.trim, &t.pg, &options);
+    trimmer_close(&t);
 }
 
 static void without_the_right_to_trim_it_goes_on(void **state)
@@ -499,10 +529,10 @@ static void without_the_right_to_trim_it_goes_on(void **state)
     struct trimmer t;
     trimmer_open(&t);
     char *seen = strdup(ask("SELECT pg_current_snapshot()"));
-    mr_pg_log_trim(&t.log, &t.pg, seen);
+    trim(&t, seen);
     age(&t, MR_PG_LOG_KEEP_MS);
-    mr_pg_log_trim(&t.log, &t.pg, seen);
-    assert_true(t.log.may_not_trim);
+    trim(&t, seen);
+    assert_true(t.trim.may_not);
     struct mr_pg_look look;
     struct mr_error err = {0};
     lookup = mr_lookup_new("l");
@@ -630,6 +660,7 @@ int main(void)
         cmocka_unit_test(a_partition_that_comes_or_goes_is_read),
         cmocka_unit_test(a_lost_connection_is_never_resumed),
         cmocka_unit_test(what_everybody_has_seen_is_trimmed),
+        cmocka_unit_test(a_log_that_is_not_read_is_trimmed),
         cmocka_unit_test(without_the_right_to_trim_it_goes_on),
         cmocka_unit_test(auto_takes_the_best_and_goes_up_and_down),
         cmocka_unit_test(a_kind_that_is_named_and_not_possible_needs_a_person),
