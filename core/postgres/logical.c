@@ -340,6 +340,8 @@ static int until_next_duty(const struct logical *l, int64_t deadline)
         next = look;
     if (is_awaited(l) && l->asked_ms + ASK_MS < next)
         next = l->asked_ms + ASK_MS;
+    if (position(l) != l->reported && l->status_ms + REPORT_MS < next)
+        next = l->status_ms + REPORT_MS;
     return next > now ? (int)(next - now) : 0;
 }
 

@@ -116,10 +116,13 @@ static bool read_position(const PGresult *res, uint64_t *lsn)
     return true;
 }
 
-/* The query is asked so often that its plan is worth keeping. */
+/* The query is asked so often that its plan is worth keeping. The session may rest for as long as a
+ * load takes. */
 static bool prepare(struct mr_pg_watch *w, struct mr_error *err)
 {
     struct mr_buf sql = {0};
+    if (PQserverVersion(w->pg.conn) >= 140000)
+        mr_buf_put_text(&sql, "SET idle_session_timeout = 0; ");
     mr_buf_printf(&sql, "PREPARE look (text, text, text[]) AS %s", mr_buf_cstr(&w->sql));
     PGresult *res = mr_pg_query(&w->pg, mr_buf_cstr(&sql), NULL);
     bool ok = mr_pg_expect(&w->pg, res, PGRES_COMMAND_OK, MR_PG_READ, watching, err);
@@ -207,57 +210,6 @@ const char *mr_pg_watch_name(const struct mr_pg_watch *watch)
     return watch->name;
 }
 
-/* --- after a read --- */
-
-static bool altered(const struct mr_pg_watch *w, const PGresult *res)
-{
-    return !PQntuples(res) || strcmp(PQgetvalue(res, 0, DEFINITION), w->definition) != 0;
-}
-
-static bool still_the_same(struct mr_pg_watch *w, struct mr_error *err)
-{
-    struct mr_pg_args args = {0};
-    put_arguments(w, &args);
-    PGresult *res = mr_pg_query(&w->pg, mr_buf_cstr(&w->sql), &args);
-    bool ok = mr_pg_expect(&w->pg, res, PGRES_TUPLES_OK, MR_PG_READ, watching, err) &&
-              (!altered(w, res) || mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN,
-                                                "table \"%s\" was altered while it was read",
-                                                w->options->lookup.table));
-    PQclear(res);
-    return ok;
-}
-
-bool mr_pg_watch_declared(struct mr_pg_watch *w, const struct mr_pg_shape *shape,
-                          uint32_t **declared, struct mr_error *err)
-{
-    static const char sql[] =
-        "SELECT a.atttypid FROM pg_catalog.unnest($2::text[]) WITH ORDINALITY AS u (name, i) "
-        "JOIN pg_catalog.pg_attribute a ON a.attname = u.name WHERE a.attrelid = $1 AND "
-        "a.attnum > 0 AND NOT a.attisdropped ORDER BY u.i";
-    size_t n = shape->n_columns + shape->n_ids;
-    struct mr_buf names = {0};
-    struct mr_pg_args args = {0};
-    put_array(&names, shape->names, n);
-    mr_buf_put_char(&names, '}');
-    mr_pg_arg_int(&args, w->oid);
-    mr_pg_arg_text(&args, mr_buf_cstr(&names));
-    PGresult *res = mr_pg_query(&w->pg, sql, &args);
-    bool ok =
-        mr_pg_expect(&w->pg, res, PGRES_TUPLES_OK, MR_PG_READ, watching, err) &&
-        still_the_same(w, err) &&
-        ((size_t)PQntuples(res) == n ||
-         mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN,
-                      "table \"%s\" was altered while it was read", w->options->lookup.table));
-    if (ok) {
-        *declared = mr_calloc(n, sizeof **declared);
-        for (size_t i = 0; i < n; i++)
-            (*declared)[i] = (uint32_t)strtoul(PQgetvalue(res, (int)i, 0), NULL, 10);
-    }
-    PQclear(res);
-    mr_buf_fini(&names);
-    return ok;
-}
-
 /* --- from time to time --- */
 
 static bool give_up(struct mr_pg_watch *w)
@@ -290,6 +242,11 @@ static bool question(struct mr_pg_watch *w)
     w->asked =
         PQsendQueryPrepared(w->pg.conn, "look", args.n, args.values, args.lengths, args.formats, 0);
     return w->asked && mr_pg_flush(&w->pg) ? true : give_up(w);
+}
+
+static bool altered(const struct mr_pg_watch *w, const PGresult *res)
+{
+    return !PQntuples(res) || strcmp(PQgetvalue(res, 0, DEFINITION), w->definition) != 0;
 }
 
 /* What an answer says. False: it is none. */
@@ -417,4 +374,42 @@ void mr_pg_watch_blocker(struct mr_pg_watch *w, char *text, size_t size)
     PGresult *res = ask(w, sql, NULL, &err);
     mr_pg_one_line(text, size, res && PQntuples(res) ? PQgetvalue(res, 0, 0) : "");
     PQclear(res);
+}
+
+static bool still_the_same(struct mr_pg_watch *w, struct mr_error *err)
+{
+    struct mr_pg_seen seen;
+    return mr_pg_watch_look_now(w, &seen, err) &&
+           (!seen.altered ||
+            mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN,
+                         "table \"%s\" was altered while it was read", w->options->lookup.table));
+}
+
+bool mr_pg_watch_declared(struct mr_pg_watch *w, const struct mr_pg_shape *shape,
+                          uint32_t **declared, struct mr_error *err)
+{
+    /* A column that is gone comes as 0, and is told below. */
+    static const char sql[] =
+        "SELECT coalesce(a.atttypid, 0) FROM pg_catalog.unnest($2::text[]) WITH ORDINALITY AS u "
+        "(name, i) LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attname = u.name "
+        "AND a.attnum > 0 AND NOT a.attisdropped ORDER BY u.i";
+    size_t n = shape->n_columns + shape->n_ids;
+    struct mr_buf names = {0};
+    struct mr_pg_args args = {0};
+    put_array(&names, shape->names, n);
+    mr_buf_put_char(&names, '}');
+    mr_pg_arg_int(&args, w->oid);
+    mr_pg_arg_text(&args, mr_buf_cstr(&names));
+    w->again_ms = 0; /* there is no later time for this */
+    PGresult *res = ask(w, sql, &args, err);
+    bool ok = res && still_the_same(w, err);
+    if (ok) {
+        mr_assert((size_t)PQntuples(res) == n);
+        *declared = mr_calloc(n, sizeof **declared);
+        for (size_t i = 0; i < n; i++)
+            (*declared)[i] = (uint32_t)strtoul(PQgetvalue(res, (int)i, 0), NULL, 10);
+    }
+    PQclear(res);
+    mr_buf_fini(&names);
+    return ok;
 }

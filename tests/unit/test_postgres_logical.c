@@ -609,6 +609,91 @@ static void a_feed_can_be_called_off(void **state)
     scene_close(&s, 1);
 }
 
+static void sleep_long(void *arg, uint64_t rows, uint64_t estimated, uint64_t bytes)
+{
+    (void)rows, (void)estimated, (void)bytes;
+    if (!(*(int *)arg)++)
+        mr_clock_sleep_ms(1000); /* the load is slow */
+}
+
+static void a_snapshot_outlives_the_time_outs_of_the_server(void **state)
+{
+    (void)state;
+    struct scene s;
+    int calls = 0;
+    make_table("lg_slow", subs_table);
+    ask("ALTER ROLE millrace SET idle_in_transaction_session_timeout = '200ms'; ALTER ROLE "
+        "millrace "
+        "SET statement_timeout = '500ms'; ALTER ROLE millrace SET idle_session_timeout = '500ms'");
+    scene_open(&s, "lg_slow", 3, subs_columns);
+    s.options.lookup.progress = sleep_long;
+    s.options.lookup.progress_arg = &calls;
+    bool ok = load(&s);
+    ask("ALTER ROLE millrace RESET ALL");
+    if (!ok)
+        fail_msg("%s", s.err.msg);
+    assert_true(calls > 0);
+    changed(&s, "DELETE FROM subs WHERE id = 1");
+    scene_close(&s, 1);
+}
+
+/* All connections go to the server that has the slot. */
+static void a_dsn_of_several_hosts_and_one_with_a_password(void **state)
+{
+    (void)state;
+    struct scene s;
+    char several[512];
+    const char *host = strstr(dsn, "host=") + 5, *port = strstr(dsn, "port=") + 5;
+    make_table("lg_hosts", subs_table);
+    snprintf(several, sizeof several, "host=/nowhere,%.*s port=1,%d user=millrace dbname=promo",
+             (int)strcspn(host, "&"), host, atoi(port));
+    scene_open(&s, "lg_hosts", 3, subs_columns);
+    s.options.lookup.dsn = several;
+    loaded(&s);
+    changed(&s, "DELETE FROM subs WHERE id = 1");
+    scene_close(&s, 1);
+    scene_open(&s, "lg_hosts", 3, subs_columns);
+    s.options.lookup.dsn = getenv("MILLRACE_PG_TCP");
+    assert_non_null(s.options.lookup.dsn);
+    loaded(&s);
+    changed(&s, "DELETE FROM subs WHERE id = 2");
+    scene_close(&s, 1);
+}
+
+static void restart_server(void *arg)
+{
+    *(int *)arg = system("tests/support/postgres restart");
+}
+
+/* A server that goes down waits for its streams to confirm: it must not wait long. */
+static void a_server_that_is_restarted(void **state)
+{
+    (void)state;
+    struct scene s;
+    struct mr_thread thread;
+    int status = -1;
+    make_table("lg_restart", subs_table);
+    scene_open(&s, "lg_restart", 3, subs_columns);
+    loaded(&s);
+    catch_up(&s);
+    ask("DELETE FROM subs WHERE id = 1");
+    int64_t begun_ms = mr_clock_mono_ms();
+    mr_thread_start(&thread, restart_server, &status);
+    while (follow(&s) == MR_FEED_FOLLOWS)
+        assert_true(mr_clock_mono_ms() - begun_ms < LONG_MS);
+    assert_int_equal(s.event, MR_FEED_FAILED);
+    assert_int_equal(stats(&s).rows, 999);
+    assert_true(mr_thread_join(&thread, mr_clock_mono_ms() + LONG_MS));
+    assert_int_equal(status, 0);
+    assert_in_range(mr_clock_mono_ms() - begun_ms, 0, 15000);
+    PQreset(side);
+    ask("SET search_path = lg_restart");
+    loaded(&s);
+    catch_up(&s);
+    is_equal(&s);
+    scene_close(&s, 2);
+}
+
 /* A position is reached though the last of the log is not written out, and commits that do not wait
  * for that are seen all the same. */
 static void a_mark_is_reached_while_the_log_stands(void **state)
@@ -630,6 +715,12 @@ static void a_mark_is_reached_while_the_log_stands(void **state)
     }
     ask("RESET synchronous_commit");
     PQfinish(other);
+    /* How long a strict unit waits. */
+    int64_t begun_us = mr_clock_mono_us();
+    for (int i = 0; i < 200; i++)
+        catch_up(&s);
+    print_message("a position is reached: %.2f ms, mean of 200\n",
+                  (double)(mr_clock_mono_us() - begun_us) / 200000);
     scene_close(&s, 1);
 }
 
@@ -677,6 +768,9 @@ int main(void)
         cmocka_unit_test(a_feed_can_be_called_off),
         cmocka_unit_test(a_mark_is_reached_while_the_log_stands),
         cmocka_unit_test(a_table_that_rests_is_known_to_be_fresh),
+        cmocka_unit_test(a_snapshot_outlives_the_time_outs_of_the_server),
+        cmocka_unit_test(a_dsn_of_several_hosts_and_one_with_a_password),
+        cmocka_unit_test(a_server_that_is_restarted),
     };
     return cmocka_run_group_tests(tests, side_setup, side_teardown);
 }
