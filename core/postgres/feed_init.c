@@ -18,7 +18,11 @@
     "    path text := pg_catalog.current_setting('search_path');\n"                                \
     "BEGIN\n"                                                                                      \
     "    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended("                    \
-    "'millrace init', 0));\n"
+    "'millrace init', 0));\n"                                                                      \
+    "    -- Whoever waits for a lock on a busy table makes others wait behind him.\n"              \
+    "    IF pg_catalog.current_setting('lock_timeout') = '0' THEN\n"                               \
+    "        PERFORM pg_catalog.set_config('lock_timeout', '5s', true);\n"                         \
+    "    END IF;\n"
 
 static const char publication_comment[] =
     "-- The logical feed reads this publication. It is made only if the table has a replica\n"
@@ -83,7 +87,7 @@ static const char changelog_comment[] =
         "a.atttypid") " AS typ) b\n"                                                               \
                       "    WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped\n"    \
                       "        AND (columns = '{}' OR a.attname = ANY (columns));\n"               \
-                      "    IF n < cardinality(columns) THEN\n"                                     \
+                      "    IF n < (SELECT count(DISTINCT c) FROM unnest(columns) c) THEN\n"        \
                       "        RAISE EXCEPTION '%% lacks a column of %%', source, columns;\n"      \
                       "    END IF;\n"
 
@@ -178,7 +182,10 @@ static const char changelog_comment[] =
     "                AND g.tgname = 'millrace_' || name || '_' || o.op AND g.tgenabled = 'A')\n"   \
     "    LOOP\n"                                                                                   \
     "        trigger_name := 'millrace_' || name || '_' || op;\n"                                  \
-    "        EXECUTE format('DROP TRIGGER IF EXISTS %%I ON %%s', trigger_name, part);\n"           \
+    "        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = part AND tgname = trigger_name) "   \
+    "THEN\n"                                                                                       \
+    "            EXECUTE format('DROP TRIGGER %%I ON %%s', trigger_name, part);\n"                 \
+    "        END IF;\n"                                                                            \
     "        EXECUTE format('CREATE TRIGGER %%I AFTER %%s ON %%s %%s FOR EACH STATEMENT '\n"       \
     "            'EXECUTE FUNCTION %%I.%%I()', trigger_name, op, part, refs, home, name || "       \
     "'_write');\n"                                                                                 \

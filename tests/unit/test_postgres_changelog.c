@@ -316,6 +316,44 @@ static void statements_within_statements_are_netted(void **state)
     close_feed();
 }
 
+#define FILLED                                                                                     \
+    "INSERT INTO subs SELECT 'r' || i %% 7, 'abc', left(md5(i::text), i %% 30), 'b ', 'c  ', "     \
+    "'n', 'ok', '{ \"a\": 1 }', '[1, 2.50]', md5(i::text)::uuid, i, -i, i * 1000000000000, "       \
+    "i %% 2 = 0, i / 3.0::float4, i / 7.0::float8, i / 9.0, i / 11.0, now() + i * interval "       \
+    "'1.23456 h', now() - i * interval '1 h', '2000-01-01'::date - i FROM "                        \
+    "generate_series(%d, %d) i"
+
+/* What the log tells of a row is what the read told of it: else nothing could be taken. */
+static void every_type_goes_through_the_log_unchanged(void **state)
+{
+    (void)state;
+    start("t_types", MR_POSTGRES_REFRESH_CHANGELOG, "log");
+    ask("DROP TABLE subs; CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN shortish AS "
+        "varchar(4) NOT NULL; CREATE DOMAIN shorter AS shortish CHECK (value <> 'never')");
+    ask("CREATE TABLE subs (restaurant text, client shorter, v varchar(30), b bpchar(7), bb bpchar,"
+        " n name, m mood, j json, jb jsonb, u uuid, i2 int2, i4 int4, i8 int8, bo bool, f4 float4, "
+        "f8 float8, nu numeric, nm numeric(12, 4), tz timestamptz(3), ts timestamp, da date)");
+    ask(FILLED, 1, 100);
+    ask("INSERT INTO subs (restaurant, client) VALUES ('r1', 'nul')");
+    options.lookup.n_columns = 0;
+    init();
+    open_feed();
+    load();
+    assert_int_equal(mr_lookup_stats(lookup).rows, 101);
+    ask(FILLED, 101, 200);
+    catch_up();
+    assert_int_equal(mr_lookup_stats(lookup).rows, 201);
+    ask("DELETE FROM subs WHERE i2 IS NULL OR i2 <= 150");
+    ask("UPDATE subs SET nu = nu * 1.0, bo = NOT bo");
+    catch_up();
+    assert_int_equal(mr_lookup_stats(lookup).rows, 50);
+    ask("DELETE FROM subs");
+    catch_up();
+    assert_int_equal(mr_lookup_stats(lookup).rows, 0);
+    assert_int_equal(mr_lookup_stats(lookup).keys, 0);
+    close_feed();
+}
+
 /* --- what is read again --- */
 
 static void what_cannot_be_told_row_by_row_is_read_again(void **state)
@@ -655,6 +693,7 @@ int main(void)
         cmocka_unit_test(an_open_transaction_holds_nobody_up_and_loses_nothing),
         cmocka_unit_test(a_load_and_what_comes_after_it_meet_without_a_gap),
         cmocka_unit_test(statements_within_statements_are_netted),
+        cmocka_unit_test(every_type_goes_through_the_log_unchanged),
         cmocka_unit_test(what_cannot_be_told_row_by_row_is_read_again),
         cmocka_unit_test(columns_that_the_log_lacks_stop_it_until_init_has_put_it_right),
         cmocka_unit_test(a_partition_that_comes_or_goes_is_read),

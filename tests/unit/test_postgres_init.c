@@ -469,8 +469,9 @@ static void what_prints_differently_is_a_change(void **state)
     start("t_print");
     ask("CREATE TABLE subs (id int PRIMARY KEY, restaurant numeric, client json, f float8)");
     struct mr_postgres_feed_options options = options_of("subs", "log");
-    options.lookup.columns = (const char *const[]){"client", "f"};
-    options.lookup.n_columns = 2;
+    /* A column may be key and column. */
+    options.lookup.columns = (const char *const[]){"client", "f", "restaurant"};
+    options.lookup.n_columns = 3;
     init(&options);
     ask("INSERT INTO subs VALUES (1, 1.0, '{\"a\": 1}', 0.1); DELETE FROM log");
     ask("SET extra_float_digits = -10; UPDATE subs SET f = 0.1 + 1e-16, id = 1; "
