@@ -285,6 +285,7 @@ static bool poll_source(struct mr_worker *worker)
         return false;
     case MR_EVENT_RECORD:
         mr_worker_source_is_back(worker);
+        mr_worker_heed_staleness(worker); /* the poll may have waited for long */
         if (worker->paused) {
             worker->source->ops->release(worker->source, &rec); /* comes again */
             return false;
