@@ -72,9 +72,6 @@ static bool await_lookup(struct mr_worker *worker, struct mr_error *err)
 static bool pin(struct mr_worker *worker, struct mr_error *err)
 {
     bool pinned = worker->pipeline.pin.table != NULL || !worker->options.lookup;
-    if (!pinned && worker->options.fresh && mr_fresh_pauses(worker->options.fresh))
-        return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
-                            "the lookup is stale, and on_stale = \"pause\"");
     if (!pinned && worker->options.fresh && !await_lookup(worker, err))
         return false;
     if (!mr_pipeline_pin(&worker->pipeline))
