@@ -171,6 +171,12 @@ static bool load(struct mr_feed *feed, struct mr_table **out, struct mr_error *e
 
 /* --- following --- */
 
+static bool called_off(const struct logical *l)
+{
+    const atomic_bool *cancel = l->options->lookup.cancel;
+    return cancel && atomic_load(cancel);
+}
+
 /* Everything that was committed up to here is shown. */
 static uint64_t position(const struct logical *l)
 {
@@ -257,7 +263,7 @@ static enum mr_feed_event take_messages(struct logical *l, struct mr_lookup *loo
         if (event == MR_FEED_FOLLOWS && l->gather_ms &&
             (!*more || mr_clock_mono_ms() - l->gather_ms >= GATHER_MS))
             event = show(l, lookup, err);
-        if (n % BUSY_MESSAGES == 0 && mr_clock_mono_ms() >= deadline)
+        if (n % BUSY_MESSAGES == 0 && (mr_clock_mono_ms() >= deadline || called_off(l)))
             break;
     }
     note_shown(l, shown_us);
@@ -289,15 +295,10 @@ static enum mr_feed_event judge_look(struct logical *l, struct mr_error *err)
     return MR_FEED_FOLLOWS;
 }
 
-static bool is_awaited(const struct logical *l)
-{
-    return l->looked;
-}
-
 /* Nothing comes, and yet the position is not reached: it is not written out. */
 static void nudge(struct logical *l, int64_t now)
 {
-    bool stands = is_awaited(l) && position(l) == l->nudge_lsn;
+    bool stands = l->looked && position(l) == l->nudge_lsn;
     if (stands && now - l->nudge_ms < NUDGE_MS)
         return;
     if (stands && !mr_pg_changes_state(l->changes).in_transaction)
@@ -322,7 +323,7 @@ static enum mr_feed_event duties(struct logical *l, struct mr_error *err)
     }
     uint64_t lsn = position(l);
     nudge(l, now);
-    bool ask = is_awaited(l) && now - l->asked_ms >= ASK_MS;
+    bool ask = l->looked && now - l->asked_ms >= ASK_MS;
     if (!ask && now - l->status_ms < (lsn == l->reported ? STATUS_MS : REPORT_MS))
         return MR_FEED_FOLLOWS;
     if (ask)
@@ -338,7 +339,7 @@ static int until_next_duty(const struct logical *l, int64_t deadline)
     int64_t look = l->look_ms + LOOK_MS;
     if (!l->looked && mr_pg_watch_socket(l->watch) < 0 && look < next)
         next = look;
-    if (is_awaited(l) && l->asked_ms + ASK_MS < next)
+    if (l->looked && l->asked_ms + ASK_MS < next)
         next = l->asked_ms + ASK_MS;
     if (position(l) != l->reported && l->status_ms + REPORT_MS < next)
         next = l->status_ms + REPORT_MS;
@@ -350,12 +351,12 @@ static enum mr_feed_event follow_stream(struct logical *l, struct mr_lookup *loo
 {
     int64_t changes = l->state.changes;
     for (;;) {
-        bool more, awaited = is_awaited(l);
+        bool more, awaited = l->looked;
         enum mr_feed_event event = take_messages(l, lookup, deadline, &more, err);
         if (event == MR_FEED_FOLLOWS)
             event = duties(l, err);
-        bool news = l->state.changes != changes || (awaited && !is_awaited(l));
-        if (event != MR_FEED_FOLLOWS || news || mr_clock_mono_ms() >= deadline)
+        bool news = l->state.changes != changes || (awaited && !l->looked);
+        if (event != MR_FEED_FOLLOWS || news || mr_clock_mono_ms() >= deadline || called_off(l))
             return event;
         if (!more && !mr_pg_stream_poll(l->stream, mr_pg_watch_socket(l->watch),
                                         until_next_duty(l, deadline)))
@@ -369,8 +370,7 @@ static enum mr_feed_event follow_slot(struct logical *l, int64_t deadline, struc
     int64_t until = again_ms < deadline ? again_ms : deadline;
     int64_t left = until - mr_clock_mono_ms();
     if (!mr_pg_stream_wait(l->stream, left > 0 ? (int)left : 0, err))
-        return l->options->lookup.cancel && atomic_load(l->options->lookup.cancel) ? MR_FEED_FOLLOWS
-                                                                                   : MR_FEED_FAILED;
+        return called_off(l) ? MR_FEED_FOLLOWS : MR_FEED_FAILED;
     if (!mr_pg_stream_waits(l->stream))
         return again(err, l, "can be followed now: the replication slot is there");
     if (l->options->interval_ms > 0 && mr_clock_mono_ms() >= again_ms)

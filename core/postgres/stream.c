@@ -157,13 +157,13 @@ bool mr_pg_stream_start(struct mr_pg_stream *s, struct mr_error *err)
 static enum mr_pg_stream_got ended(struct mr_pg_stream *s, struct mr_error *err)
 {
     PGresult *res = mr_pg_next(&s->pg, MR_PG_REPLY_MS);
-    if (PQresultStatus(res) == PGRES_COPY_IN || PQresultStatus(res) == PGRES_COMMAND_OK) {
+    ExecStatusType status = PQresultStatus(res);
+    if (status == PGRES_COPY_BOTH || status == PGRES_COPY_IN || status == PGRES_COMMAND_OK) {
         PQclear(res);
         res = NULL;
         s->pg.lost = true;
         s->pg.lost_why = "the server has ended the stream";
     }
-    /* It is never `PGRES_COPY_BOTH` again: always an error. */
     (void)!mr_pg_expect(&s->pg, res, PGRES_COPY_BOTH, MR_PG_READ, following, err);
     PQclear(res);
     return MR_PG_ENDED;
