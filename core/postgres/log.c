@@ -78,7 +78,9 @@ static bool prepare(struct mr_pg_log *log, struct mr_pg *pg, struct mr_error *er
     mr_pg_put_literal(&bare, name);
     mr_buf_printf(&sql, facts_sql, mr_buf_cstr(&source), mr_buf_cstr(&logged),
                   mr_buf_cstr(&columns), mr_buf_cstr(&bare));
-    ok = execute(pg, mr_buf_cstr(&sql), err);
+    /* The session may rest for as long as a load takes. */
+    ok = (PQserverVersion(pg->conn) < 140000 || execute(pg, "SET idle_session_timeout = 0", err)) &&
+         execute(pg, mr_buf_cstr(&sql), err);
     mr_buf_reset(&sql);
     mr_buf_reset(&bare);
     mr_buf_printf(&bare, "millrace_%s", name);
