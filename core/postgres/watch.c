@@ -337,6 +337,7 @@ bool mr_pg_watch_look_now(struct mr_pg_watch *w, struct mr_pg_seen *seen, struct
     if (w->asked)
         (void)answer(w, &w->kept_seen); /* this one is newer */
     w->kept = false;
+    *seen = (struct mr_pg_seen){0};
     bool ok = (question(w) && answer(w, seen)) ||
               mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                            "%s: the connection to Postgres is lost", watching);
