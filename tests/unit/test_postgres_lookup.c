@@ -181,7 +181,7 @@ static void a_query_is_described_and_read(void **state)
     assert_int_equal(stats.rows_read, 1003);
     assert_int_equal(stats.null_keys, 1);
     assert_int_equal(stats.keys, 10);
-    assert_int_equal(stats.rows, 1000);
+    assert_int_equal(stats.rows, 1002); /* equal ones each for itself, as SELECT counts them */
     mr_table_free(table);
 }
 
