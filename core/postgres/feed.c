@@ -271,8 +271,10 @@ bool mr_postgres_feed_open(const struct mr_postgres_feed_options *options, struc
     if (options->lookup.table && !mr_postgres_table_check(options->lookup.table, err))
         return false;
     struct chooser *c = mr_calloc(1, sizeof *c);
-    *c = (struct chooser){
-        .base = {&ops}, .options = options, .state = {.lag_ms = -1}, .patience_ms = LOOK_MS};
+    *c = (struct chooser){.base = {&ops},
+                          .options = options,
+                          .state = {.lag_ms = -1},
+                          .patience_ms = look_ms(options)};
     *out = &c->base;
     return true;
 }

@@ -643,6 +643,26 @@ static void auto_takes_the_best_and_goes_up_and_down(void **state)
     restart("logical");
 }
 
+/* The survey cannot see everything: all slots are taken. */
+static void a_better_kind_that_fails_makes_room_and_is_tried_again(void **state)
+{
+    (void)state;
+    start("t_room", MR_POSTGRES_REFRESH_AUTO, NULL);
+    init();
+    ask("SELECT count(pg_create_physical_replication_slot('t_room_' || i)) FROM generate_series(1, "
+        "current_setting('max_replication_slots')::int) i");
+    open_feed();
+    load();
+    expect_kind(MR_FEED_RELOAD, "all replication slots are in use");
+    expect_equal();
+    ask("SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots");
+    expect_event(MR_FEED_READ, "the server now allows the logical feed");
+    load();
+    expect_kind(MR_FEED_LOGICAL, "");
+    expect_equal();
+    close_feed();
+}
+
 static void a_kind_that_is_named_and_not_possible_needs_a_person(void **state)
 {
     (void)state;
@@ -702,6 +722,7 @@ int main(void)
         cmocka_unit_test(a_log_that_is_not_read_is_trimmed),
         cmocka_unit_test(without_the_right_to_trim_it_goes_on),
         cmocka_unit_test(auto_takes_the_best_and_goes_up_and_down),
+        cmocka_unit_test(a_better_kind_that_fails_makes_room_and_is_tried_again),
         cmocka_unit_test(a_kind_that_is_named_and_not_possible_needs_a_person),
         cmocka_unit_test(a_reload_comes_when_its_interval_is_over),
     };
