@@ -69,7 +69,8 @@ describe("trouble", function()
       :format(role, role, role, role))
     local dsn = s.dsn:gsub("//millrace@", "//" .. role .. "@")
     s.config.lookups.subscribers.dsn, s.promo.sinks.postgres.dsn = dsn, dsn
-    halts({ init = false, env = { PGPASSWORD = "x" } }, "may not read public.subscribers_restaurants", "GRANT SELECT ON public.subscribers_restaurants TO " .. role)
+    halts({ init = false, env = { PGPASSWORD = "x" } }, "may not read public.subscribers_restaurants",
+      "GRANT SELECT ON public.subscribers_restaurants TO " .. role)
   end)
 
   it("with Postgres away: one line for each that wants it, then nothing until it changes", function()
