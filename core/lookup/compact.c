@@ -10,11 +10,14 @@
 
 #include <stdlib.h>
 
-enum { SHARE = 4, SPARE = 1 << 20 };
+enum { SHARE = 4, SPARE = 1 << 20, NEAR = 8, WORTH = 16 };
 
+/* Near to max_bytes it is done for less. */
 static bool is_due(const struct mr_table *table)
 {
-    return table->live_bytes + table->dead_bytes > table->postings.cap / SHARE + SPARE;
+    size_t bytes = mr_table_bytes(table), gain = table->live_bytes + table->dead_bytes;
+    return gain > table->postings.cap / SHARE + SPARE ||
+           (bytes > table->max_bytes - table->max_bytes / NEAR && gain > bytes / WORTH);
 }
 
 static struct mr_table *new_table(const struct mr_table *old, size_t n_keys)

@@ -242,17 +242,32 @@ static void show(struct publication *pub)
     mr_lookup_bury(lookup, grave, NULL, &stats);
 }
 
+/*
+ * What versions may take. Where rows only go there is no limit: a full table must be able to
+ * shrink, and is put into a new one soon (compact.c).
+ */
+static size_t room(const struct publication *pub)
+{
+    const struct changes *changes = &pub->lookup->changes;
+    size_t bytes = mr_table_bytes(pub->table) + changes->n_touched * sizeof(struct rowid);
+    int64_t rows = 0;
+    for (size_t i = 0; i < changes->n; i++)
+        rows += changes->list[i].copies;
+    if (rows <= 0)
+        return SIZE_MAX;
+    return pub->table->max_bytes > bytes ? pub->table->max_bytes - bytes : 0;
+}
+
 static bool prepare(struct publication *pub, struct mr_error *err)
 {
     struct mr_lookup *lookup = pub->lookup;
     struct changes *changes = &lookup->changes;
-    size_t bytes = mr_table_bytes(pub->table) + changes->n_touched * sizeof(struct rowid);
-    lookup->maker.table = pub->table;
-    lookup->maker.room = pub->table->max_bytes > bytes ? pub->table->max_bytes - bytes : 0;
     if (changes->null_keys < 0 && lookup->stats.null_keys < (uint64_t)-changes->null_keys)
         return mr_lookup_lost(lookup, "a row was deleted that is not there", err);
     if (!resolve_seeks(lookup, err))
         return false;
+    lookup->maker.table = pub->table;
+    lookup->maker.room = room(pub);
     sort_changes(changes, pub->table->n_row_cells);
     return prepare_keys(pub, err) && grow_index(pub, err);
 }

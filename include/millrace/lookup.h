@@ -165,8 +165,8 @@ MR_MUSTCHECK bool mr_lookup_take(struct mr_lookup *lookup, const struct mr_value
 MR_MUSTCHECK bool mr_lookup_take_id(struct mr_lookup *lookup, const struct mr_value *ids,
                                     struct mr_error *err);
 /* The row of an identity as it stands, unpublished changes included, for an update that leaves out
- * what has not changed: fills schema->n_columns values, which borrow until the next call of the
- * writer. A row whose key was NULL is not kept: *kept false, and values untouched. */
+ * what has not changed: fills schema->n_columns values, which borrow until publish, discard or
+ * swap. A row whose key was NULL is not kept: *kept false, and values untouched. */
 MR_MUSTCHECK bool mr_lookup_find_id(struct mr_lookup *lookup, const struct mr_value *ids,
                                     struct mr_value *values, bool *kept, struct mr_error *err);
 /* Forgets what was not published. */
@@ -174,7 +174,8 @@ void mr_lookup_discard(struct mr_lookup *lookup);
 /*
  * Shows all changes since the last publish, at once. May put the table into a new one of its own
  * accord, when what changed has grown to a good part of it. False: MR_RECOVER, see above; MR_STOP,
- * max_bytes would be exceeded: nothing of it is shown, the changes are forgotten.
+ * max_bytes would be exceeded: nothing of it is shown, the changes are forgotten. Changes that
+ * bring no more rows than they take are never refused for max_bytes.
  */
 MR_MUSTCHECK bool mr_lookup_publish(struct mr_lookup *lookup, struct mr_error *err);
 /* Of the current table, as of the last publish; any thread. All zero before the first swap. */
