@@ -210,7 +210,7 @@ static bool place_pending(struct mr_table_builder *builder, struct mr_error *err
         const struct pending *row = &builder->pending[i];
         const struct partition *part = partition_of(builder, row->hash);
         if (builder->table->rowmap)
-            mr_rowmap_prefetch_block(builder->table->rowmap, row->id);
+            mr_rowmap_prefetch_chunk(builder->table->rowmap, row->id);
         if (!part->n_slots)
             continue;
         const uint64_t *slots = (const uint64_t *)(const void *)part->slots.ptr;

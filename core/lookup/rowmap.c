@@ -1,11 +1,11 @@
 /*
- * rowmap.c - identities to payloads, by linear hashing into small blocks.
+ * rowmap.c - identities to payloads, by linear hashing into chains of small chunks.
  *
  * The writer's thread. The low bits of an identity choose its bucket, the rest of them are kept, as
  * few bytes as it takes: 2 of 4, when there are many. Buckets are added one at a time, and split
- * one at a time, so that they stay equally full and no single call takes long. A bucket is one
- * block of a region, a multiple of 16 bytes; freed blocks are used again for buckets of their size.
- * Must not know what a payload means. Tests: tests/unit/test_rowmap.c.
+ * one at a time, so that no single call takes long. A bucket is a chain of chunks of one size, of
+ * which the first may have room; so no memory is lost between them, whatever comes and goes. Must
+ * not know what a payload means. Tests: tests/unit/test_rowmap.c.
  */
 #include "lookup/rowmap.h"
 
@@ -16,25 +16,23 @@
 #include <stdlib.h>
 
 enum {
-    BUCKET_FILL = 24, /* entries, on average */
-    BUCKET_MAX = 250, /* more only if identities are not unique */
-    UNIT = 16,        /* blocks are so many bytes, times a number */
-    HEAD = 1,         /* of a block: how many entries */
+    BUCKET_FILL = 64,   /* entries, on average */
+    CHUNK_ENTRIES = 12, /* in all chunks of a bucket but the first */
+    HEAD = 5,           /* of a chunk: uint32 next, 0 at the end; uint8 how many entries */
+    SLACK = 8,          /* entries are read 8 bytes at a time */
     PAYLOAD_BYTES = PAYLOAD_BITS / 8,
-    ENTRY_MAX = 8 + PAYLOAD_BYTES,
-    UNITS_MAX = (HEAD + BUCKET_MAX * ENTRY_MAX) / UNIT + 2
+    CHUNK_MAX = HEAD + CHUNK_ENTRIES * (8 + PAYLOAD_BYTES)
 };
 
 /* Identities of one width. */
 struct side {
-    unsigned id_bytes;   /* 4 or 8 */
-    unsigned level;      /* 2^level buckets were there before those that are split now */
-    unsigned rest;       /* bytes kept of an identity: without the whole bytes of `level` bits */
-    size_t n, n_buckets; /* 0 before the first entry */
-    struct mr_pages dir; /* uint32_t[n_buckets]: a block, in units; 0: an empty bucket */
-    struct mr_pages blocks;
-    uint32_t freed[UNITS_MAX]; /* by size: the first of a list through the blocks */
-    bool crowded;              /* entries were left out */
+    unsigned id_bytes;      /* 4 or 8 */
+    unsigned level;         /* 2^level buckets were there before those that are split now */
+    unsigned rest;          /* bytes kept of an identity: without the whole bytes of `level` bits */
+    size_t n, n_buckets;    /* 0 before the first entry */
+    struct mr_pages dir;    /* uint32_t[n_buckets]: the first chunk; 0: none */
+    struct mr_pages chunks; /* numbered; the first is none */
+    uint32_t freed;         /* the first of a list through the chunks */
 };
 
 struct rowmap {
@@ -55,7 +53,7 @@ void mr_rowmap_free(struct rowmap *map)
 {
     for (int i = 0; map && i < 2; i++) {
         mr_pages_free(&map->sides[i].dir);
-        mr_pages_free(&map->sides[i].blocks);
+        mr_pages_free(&map->sides[i].chunks);
     }
     free(map);
 }
@@ -64,7 +62,7 @@ size_t mr_rowmap_bytes(const struct rowmap *map)
 {
     size_t bytes = map ? sizeof *map : 0;
     for (int i = 0; map && i < 2; i++) /* what lies behind len was never touched */
-        bytes += mr_pages_size(map->sides[i].dir.len) + mr_pages_size(map->sides[i].blocks.len);
+        bytes += mr_pages_size(map->sides[i].dir.len) + mr_pages_size(map->sides[i].chunks.len);
     return bytes;
 }
 
@@ -113,14 +111,31 @@ static uint32_t *dir_of(const struct side *side)
     return (uint32_t *)(void *)side->dir.ptr;
 }
 
-static uint8_t *block_at(const struct side *side, uint32_t unit)
+static size_t entry_size(const struct side *side)
 {
-    return side->blocks.ptr + (size_t)unit * UNIT;
+    return side->rest + PAYLOAD_BYTES;
 }
 
-static size_t block_units(unsigned n, unsigned rest)
+static size_t chunk_size(const struct side *side)
 {
-    return (HEAD + n * (size_t)(rest + PAYLOAD_BYTES) + UNIT - 1) / UNIT;
+    return HEAD + CHUNK_ENTRIES * entry_size(side);
+}
+
+static uint8_t *chunk_at(const struct side *side, uint32_t chunk)
+{
+    return side->chunks.ptr + chunk * chunk_size(side);
+}
+
+static uint32_t next_of(const uint8_t *chunk)
+{
+    uint32_t next;
+    memcpy(&next, chunk, sizeof next);
+    return next;
+}
+
+static uint8_t *count_of(uint8_t *chunk)
+{
+    return chunk + HEAD - 1;
 }
 
 static uint64_t read_bytes(const uint8_t *at, unsigned n)
@@ -130,118 +145,91 @@ static uint64_t read_bytes(const uint8_t *at, unsigned n)
     return value;
 }
 
-static uint32_t alloc_block(struct side *side, size_t units)
+/* A chunk in front of the bucket's others. */
+static void push_chunk(struct side *side, size_t bucket)
 {
-    uint32_t unit = side->freed[units];
-    if (unit) {
-        memcpy(&side->freed[units], block_at(side, unit), sizeof unit);
-        return unit;
+    uint32_t chunk = side->freed, *first = dir_of(side) + bucket;
+    size_t size = chunk_size(side);
+    if (chunk) {
+        side->freed = next_of(chunk_at(side, chunk));
+    } else {
+        side->chunks.len = side->chunks.len ? side->chunks.len : size;
+        mr_pages_reserve(&side->chunks, size + SLACK);
+        chunk = (uint32_t)(side->chunks.len / size);
+        side->chunks.len += size;
     }
-    if (!side->blocks.len)
-        side->blocks.len = UNIT;                          /* the first is none */
-    mr_pages_reserve(&side->blocks, units * UNIT + UNIT); /* entries are read 8 bytes at a time */
-    unit = (uint32_t)(side->blocks.len / UNIT);
-    side->blocks.len += units * UNIT;
-    return unit;
+    memcpy(chunk_at(side, chunk), first, sizeof *first);
+    *count_of(chunk_at(side, chunk)) = 0;
+    *first = chunk;
 }
 
-static void free_block(struct side *side, uint32_t unit, size_t units)
+/* Takes the bucket's first chunk away. */
+static void pop_chunk(struct side *side, size_t bucket)
 {
-    if (!unit)
-        return;
-    memcpy(block_at(side, unit), &side->freed[units], sizeof unit);
-    side->freed[units] = unit;
+    uint32_t *first = dir_of(side) + bucket, chunk = *first;
+    *first = next_of(chunk_at(side, chunk));
+    memcpy(chunk_at(side, chunk), &side->freed, sizeof chunk);
+    side->freed = chunk;
 }
 
-/* Makes room for n entries in a bucket that has n_old; gives its block. */
-static uint8_t *resize_bucket(struct side *side, size_t bucket, unsigned n_old, unsigned n)
+static void put_entry(struct side *side, uint64_t key, uint64_t payload)
 {
-    uint32_t old = dir_of(side)[bucket], unit = old;
-    size_t old_units = old ? block_units(n_old, side->rest) : 0;
-    size_t units = n ? block_units(n, side->rest) : 0;
-    if (units != old_units) {
-        unit = units ? alloc_block(side, units) : 0;
-        if (unit && old)
-            memcpy(block_at(side, unit), block_at(side, old),
-                   (units < old_units ? units : old_units) * UNIT);
-        free_block(side, old, old_units);
-        dir_of(side)[bucket] = unit;
-    }
-    if (!unit)
-        return NULL;
-    *block_at(side, unit) = (uint8_t)n;
-    return block_at(side, unit);
-}
-
-static unsigned bucket_count(const struct side *side, size_t bucket)
-{
-    uint32_t unit = dir_of(side)[bucket];
-    return unit ? *block_at(side, unit) : 0;
-}
-
-static void put_entry(struct side *side, size_t bucket, uint64_t key, uint64_t payload)
-{
-    unsigned n = bucket_count(side, bucket), rest = side->rest;
-    if (n == BUCKET_MAX) {
-        side->crowded = true;
-        side->n--;
-        return;
-    }
-    uint8_t *at = resize_bucket(side, bucket, n, n + 1) + HEAD + n * (rest + PAYLOAD_BYTES);
+    size_t bucket = bucket_of(side, key);
+    uint32_t first = dir_of(side)[bucket];
+    if (!first || *count_of(chunk_at(side, first)) == CHUNK_ENTRIES)
+        push_chunk(side, bucket);
+    uint8_t *chunk = chunk_at(side, dir_of(side)[bucket]);
+    uint8_t *at = chunk + HEAD + *count_of(chunk) * entry_size(side);
     key >>= told_bits(side);
-    memcpy(at, &key, rest);
-    memcpy(at + rest, &payload, PAYLOAD_BYTES);
+    memcpy(at, &key, side->rest);
+    memcpy(at + side->rest, &payload, PAYLOAD_BYTES);
+    ++*count_of(chunk);
 }
 
 /* --- growing --- */
 
-/* Takes a bucket's entries out, into `copy`; they are put in again, where they belong by now. */
-static unsigned empty_bucket(struct side *side, size_t bucket, uint8_t copy[BUCKET_MAX * ENTRY_MAX])
+/* Puts the chain from `chunk` on, of a bucket of `from`, where it belongs in `side`. */
+static void move_chain(struct side *side, struct side *from, size_t bucket)
 {
-    unsigned n = bucket_count(side, bucket);
-    if (n)
-        memcpy(copy, block_at(side, dir_of(side)[bucket]) + HEAD,
-               n * (size_t)(side->rest + PAYLOAD_BYTES));
-    resize_bucket(side, bucket, n, 0);
-    return n;
-}
-
-static void refill(struct side *side, size_t bucket, unsigned old_rest, unsigned n,
-                   const uint8_t *copy)
-{
-    unsigned told = 8 * (side->id_bytes - old_rest);
-    for (unsigned i = 0; i < n; i++, copy += old_rest + PAYLOAD_BYTES) {
-        uint64_t key = read_bytes(copy, old_rest) << told | (bucket & ((1ULL << told) - 1));
-        put_entry(side, bucket_of(side, key), key, read_bytes(copy + old_rest, PAYLOAD_BYTES));
+    unsigned told = told_bits(from), rest = from->rest;
+    uint64_t low = bucket & ((1ULL << told) - 1);
+    uint32_t first = dir_of(from)[bucket];
+    dir_of(from)[bucket] = 0;
+    for (uint32_t chunk = first, next; chunk; chunk = next) {
+        uint8_t copy[CHUNK_MAX];
+        memcpy(copy, chunk_at(from, chunk), chunk_size(from));
+        next = next_of(copy);
+        memcpy(chunk_at(from, chunk), &from->freed, sizeof from->freed);
+        from->freed = chunk;
+        const uint8_t *at = copy + HEAD;
+        for (unsigned i = 0; i < *count_of(copy); i++, at += rest + PAYLOAD_BYTES)
+            put_entry(side, read_bytes(at, rest) << told | low,
+                      read_bytes(at + rest, PAYLOAD_BYTES));
     }
 }
 
 static void keep_less(struct side *side)
 {
-    uint8_t copy[BUCKET_MAX * ENTRY_MAX];
-    struct mr_pages old_dir = side->dir, old_blocks = side->blocks;
     struct side old = *side;
-    side->dir = side->blocks = (struct mr_pages){0};
-    memset(side->freed, 0, sizeof side->freed);
+    side->dir = side->chunks = (struct mr_pages){0};
+    side->freed = 0;
     side->rest--;
-    side->dir.len = old_dir.len;
-    mr_pages_grow(&side->dir, old_dir.cap);
+    side->dir.len = old.dir.len;
+    mr_pages_grow(&side->dir, old.dir.cap);
     for (size_t bucket = 0; bucket < side->n_buckets; bucket++)
-        refill(side, bucket, old.rest, empty_bucket(&old, bucket, copy), copy);
-    mr_pages_free(&old_dir);
-    mr_pages_free(&old_blocks);
+        move_chain(side, &old, bucket);
+    mr_pages_free(&old.dir);
+    mr_pages_free(&old.chunks);
 }
 
 static void add_bucket(struct side *side)
 {
-    uint8_t copy[BUCKET_MAX * ENTRY_MAX];
     size_t split = side->n_buckets ? side->n_buckets - (1ULL << side->level) : 0;
-    bool first = !side->n_buckets;
-    *(uint32_t *)(void *)mr_pages_reserve(&side->dir, sizeof(uint32_t)) = 0;
+    mr_pages_reserve(&side->dir, sizeof(uint32_t));
     side->dir.len += sizeof(uint32_t);
-    unsigned n = first ? 0 : empty_bucket(side, split, copy);
-    side->n_buckets++;
-    refill(side, split, side->rest, n, copy);
+    dir_of(side)[side->n_buckets++] = 0;
+    if (side->n_buckets > 1)
+        move_chain(side, side, split);
     if (side->n_buckets != 2ULL << side->level)
         return;
     side->level++;
@@ -257,57 +245,71 @@ void mr_rowmap_put(struct rowmap *map, struct rowid id, uint64_t payload)
     while (side->n >= side->n_buckets * BUCKET_FILL)
         add_bucket(side);
     side->n++;
-    put_entry(side, bucket_of(side, id.key), id.key, payload);
+    put_entry(side, id.key, payload);
 }
 
-/* The entry of an identity from `at` on, or `end`. */
-static const uint8_t *find_entry(const uint8_t *at, const uint8_t *end, uint64_t rest_of_id,
-                                 unsigned rest)
+/* Where an identity was found. */
+struct place {
+    const struct side *side;
+    uint32_t chunk; /* 0: nowhere */
+    unsigned entry;
+    uint64_t rest_of_id, mask;
+};
+
+static uint8_t *entry_at(const struct place *place)
 {
-    uint64_t mask = rest == 8 ? UINT64_MAX : (1ULL << 8 * rest) - 1, entry;
-    for (; at < end; at += rest + PAYLOAD_BYTES) {
-        memcpy(&entry, at, sizeof entry);
-        if ((entry & mask) == rest_of_id)
-            break;
+    return chunk_at(place->side, place->chunk) + HEAD + place->entry * entry_size(place->side);
+}
+
+/* From the entry where the place stands on. */
+static bool find_from(struct place *place)
+{
+    size_t size = entry_size(place->side);
+    while (place->chunk) {
+        uint8_t *chunk = chunk_at(place->side, place->chunk), *at = entry_at(place);
+        for (; place->entry < *count_of(chunk); place->entry++, at += size)
+            if ((read_bytes(at, sizeof(uint64_t)) & place->mask) == place->rest_of_id)
+                return true;
+        place->chunk = next_of(chunk);
+        place->entry = 0;
     }
-    return at;
+    return false;
 }
 
-static const uint8_t *find_in_bucket(const struct side *side, size_t bucket, uint64_t key,
-                                     const uint8_t *from, const uint8_t **end)
+static bool find(const struct rowmap *map, struct rowid id, struct place *place)
 {
-    const uint8_t *block = block_at(side, dir_of(side)[bucket]);
-    *end = block + HEAD + *block * (side->rest + PAYLOAD_BYTES);
-    return find_entry(from ? from : block + HEAD, *end, key >> told_bits(side), side->rest);
+    const struct side *side = &map->sides[id.wide];
+    *place = (struct place){.side = side,
+                            .rest_of_id = id.key >> told_bits(side),
+                            .mask = UINT64_MAX >> (64 - 8 * side->rest)};
+    if (side->n_buckets)
+        place->chunk = dir_of(side)[bucket_of(side, id.key)];
+    return find_from(place);
 }
 
 int mr_rowmap_find(const struct rowmap *map, struct rowid id, uint64_t *payload)
 {
-    const struct side *side = &map->sides[id.wide];
-    size_t bucket = side->n_buckets ? bucket_of(side, id.key) : 0;
-    if (side->crowded)
-        return 2;
-    if (!side->n_buckets || !dir_of(side)[bucket])
+    struct place place;
+    if (!find(map, id, &place))
         return 0;
-    const uint8_t *end, *at = find_in_bucket(side, bucket, id.key, NULL, &end);
-    if (at == end)
-        return 0;
-    *payload = read_bytes(at + side->rest, PAYLOAD_BYTES);
-    const uint8_t *next = at + side->rest + PAYLOAD_BYTES;
-    return find_in_bucket(side, bucket, id.key, next, &end) == end ? 1 : 2;
+    *payload = read_bytes(entry_at(&place) + place.side->rest, PAYLOAD_BYTES);
+    place.entry++;
+    return find_from(&place) ? 2 : 1;
 }
 
+/* The last entry of the first chunk takes the place. */
 void mr_rowmap_remove(struct rowmap *map, struct rowid id)
 {
     struct side *side = &map->sides[id.wide];
-    size_t bucket = bucket_of(side, id.key), size = side->rest + PAYLOAD_BYTES;
-    const uint8_t *end, *found = find_in_bucket(side, bucket, id.key, NULL, &end);
-    mr_assert(found != end);
-    uint8_t *at = side->blocks.ptr + (found - side->blocks.ptr);
-    if (at + size != end)
-        memcpy(at, end - size, size);
-    unsigned n = bucket_count(side, bucket);
-    resize_bucket(side, bucket, n, n - 1);
+    struct place place;
+    bool found = find(map, id, &place);
+    mr_assert(found);
+    size_t bucket = bucket_of(side, id.key);
+    uint8_t *first = chunk_at(side, dir_of(side)[bucket]);
+    --*count_of(first);
+    memmove(entry_at(&place), first + HEAD + *count_of(first) * entry_size(side), entry_size(side));
+    if (!*count_of(first))
+        pop_chunk(side, bucket);
     side->n--;
 }
 
@@ -318,14 +320,12 @@ void mr_rowmap_prefetch(const struct rowmap *map, struct rowid id)
         __builtin_prefetch(dir_of(side) + bucket_of(side, id.key));
 }
 
-void mr_rowmap_prefetch_block(const struct rowmap *map, struct rowid id)
+void mr_rowmap_prefetch_chunk(const struct rowmap *map, struct rowid id)
 {
     const struct side *side = &map->sides[id.wide];
     if (!side->n_buckets)
         return;
-    const uint8_t *block = block_at(side, dir_of(side)[bucket_of(side, id.key)]);
-    __builtin_prefetch(block);
-    __builtin_prefetch(block + 64);
-    __builtin_prefetch(block + 128);
-    __builtin_prefetch(block + 192);
+    const uint8_t *chunk = chunk_at(side, dir_of(side)[bucket_of(side, id.key)]);
+    __builtin_prefetch(chunk, 1);
+    __builtin_prefetch(chunk + 64, 1);
 }

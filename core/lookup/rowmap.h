@@ -27,9 +27,9 @@ size_t mr_rowmap_count(const struct rowmap *map);
  * 64 bits of a seeded hash. */
 struct rowid mr_rowmap_id(const struct rowmap *map, const struct mr_value *ids, size_t n,
                           struct mr_buf *scratch);
-/* Asks for the memory that the next call for this identity needs; in two steps. */
+/* Asks for the memory that a put of this identity needs; in two steps. */
 void mr_rowmap_prefetch(const struct rowmap *map, struct rowid id);
-void mr_rowmap_prefetch_block(const struct rowmap *map, struct rowid id);
+void mr_rowmap_prefetch_chunk(const struct rowmap *map, struct rowid id);
 
 /* Does not look whether it is there. */
 void mr_rowmap_put(struct rowmap *map, struct rowid id, uint64_t payload);
