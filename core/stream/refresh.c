@@ -22,7 +22,8 @@ enum {
     STEP_MS = 50,         /* of a wait that a stop can end */
     FOLLOW_MS = 100,      /* of one call of the feed */
     FOLLOW_STRICT_MS = 5, /* the same where workers ask and wait */
-    HELD_MS = 30000       /* until a re-read that was held back is tried again */
+    HELD_MS = 30000,      /* until a re-read that was held back is tried again */
+    CALM_MS = 10000       /* of following, after which a failure counts as the first again */
 };
 
 struct mr_refresh {
@@ -34,7 +35,8 @@ struct mr_refresh {
     struct mr_thread thread;
     struct mr_refresh_metrics metrics;
     struct mr_log_trouble trouble;
-    unsigned failures;
+    unsigned failures;         /* and reads soon after a read; for the back-off */
+    int64_t followed_ms;       /* since when the table is followed */
     uint64_t marked, answered; /* the question that was put to the feed, 0: none; the last such */
     char why[512];             /* the feed's choice, as it was logged last */
     enum mr_feed_kind kind;
@@ -48,13 +50,20 @@ static bool stopping(const struct mr_refresh *refresh)
     return atomic_load_explicit(refresh->stop, memory_order_relaxed);
 }
 
-/* Until the time is over, a stop, or somebody's consent to what is held back. */
-static void wait_ms(struct mr_refresh *refresh, int64_t ms)
+/* Until the time is over, or a stop. */
+static void back_off(struct mr_refresh *refresh, unsigned attempt)
 {
-    int64_t until = mr_clock_mono_ms() + ms;
-    for (int64_t left; !stopping(refresh) && !atomic_load(&refresh->accept) &&
-                       (left = until - mr_clock_mono_ms()) > 0;)
+    int64_t until = mr_clock_mono_ms() + mr_clock_backoff_ms(attempt, BACKOFF_MAX_MS);
+    for (int64_t left; !stopping(refresh) && (left = until - mr_clock_mono_ms()) > 0;)
         mr_clock_sleep_ms(left < STEP_MS ? (int)left : STEP_MS);
+}
+
+/* The same, or until somebody's consent to what is held back. */
+static void wait_for_consent(struct mr_refresh *refresh)
+{
+    int64_t until = mr_clock_mono_ms() + HELD_MS;
+    while (!stopping(refresh) && !atomic_load(&refresh->accept) && mr_clock_mono_ms() < until)
+        mr_clock_sleep_ms(STEP_MS);
 }
 
 static void set_problem(struct mr_refresh *refresh, bool held, const char *problem)
@@ -82,7 +91,7 @@ static bool failed(struct mr_refresh *refresh, const struct mr_error *err)
         pthread_mutex_unlock(&refresh->lock);
         return false;
     }
-    wait_ms(refresh, mr_clock_backoff_ms(refresh->failures++, BACKOFF_MAX_MS));
+    back_off(refresh, refresh->failures++);
     return true;
 }
 
@@ -146,7 +155,9 @@ static void publish(struct mr_refresh *refresh, struct mr_table *table, int64_t 
     tell_kind(refresh, &state);
     mr_lookup_swap(refresh->lookup, table);
     note_state(refresh);
-    refresh->failures = 0;
+    if (state.kind == MR_FEED_RELOAD)
+        refresh->failures = 0;
+    refresh->followed_ms = mr_clock_mono_ms();
     refresh->marked = refresh->answered = 0; /* whoever still waits is asked for anew */
     refresh->trouble = (struct mr_log_trouble){0};
     atomic_store(&refresh->accept, false);
@@ -208,10 +219,15 @@ static bool follow(struct mr_refresh *refresh)
         note_state(refresh);
         switch (event) {
         case MR_FEED_FOLLOWS:
+            if (mr_clock_mono_ms() - refresh->followed_ms >= CALM_MS)
+                refresh->failures = 0;
             break;
         case MR_FEED_READ:
             mr_log(refresh->kind == MR_FEED_RELOAD ? MR_DEBUG : MR_INFO,
                    "lookup %s: reading the table again: %s", refresh->options.name, err.msg);
+            /* At once; a table that cannot be followed for long is read ever more seldom. */
+            if (refresh->kind != MR_FEED_RELOAD && refresh->failures++)
+                back_off(refresh, refresh->failures - 2);
             return true;
         case MR_FEED_FAILED:
             return stopping(refresh) || failed(refresh, &err);
@@ -234,7 +250,7 @@ static void run(void *arg)
             going = stopping(refresh) || failed(refresh, &err);
         } else if (held_back(refresh, table)) {
             mr_table_free(table);
-            wait_ms(refresh, HELD_MS);
+            wait_for_consent(refresh);
         } else {
             publish(refresh, table, mr_clock_mono_ms() - began_ms);
             going = follow(refresh);

@@ -27,6 +27,7 @@ static struct {
     int fail_loads;   /* so many fail */
     enum mr_action fail_action;
     enum mr_feed_event event; /* of the next call of follow, then FOLLOWS again */
+    bool again;               /* no: always */
     int64_t as_of_ms;         /* 0: now */
     bool marks, reaches;
     enum mr_feed_kind kind;
@@ -60,7 +61,8 @@ static enum mr_feed_event feed_follow(struct mr_feed *feed, struct mr_lookup *lo
     mr_clock_sleep_ms(timeout_ms < 5 ? timeout_ms : 5);
     pthread_mutex_lock(&script.lock);
     enum mr_feed_event event = script.event;
-    script.event = MR_FEED_FOLLOWS;
+    if (!script.again)
+        script.event = MR_FEED_FOLLOWS;
     last_state.as_of_ms = script.as_of_ms ? script.as_of_ms : mr_clock_mono_ms();
     pthread_mutex_unlock(&script.lock);
     if (event != MR_FEED_FOLLOWS)
@@ -140,6 +142,7 @@ static void bench_init(struct bench *bench)
     script.fail_loads = script.loads = script.opened = script.closed = script.marked = 0;
     script.fail_action = MR_RETRY;
     script.event = MR_FEED_FOLLOWS;
+    script.again = false;
     script.as_of_ms = 0;
     script.marks = script.reaches = false;
     script.kind = MR_FEED_LOGICAL;
@@ -320,6 +323,44 @@ static void a_confirmation_is_for_one_read(void **state)
     bench_fini(&bench);
 }
 
+static void a_confirmation_does_not_hurry_a_load_that_fails(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench);
+    bench_start(&bench);
+    WAIT(status_of(&bench).loaded);
+    read_again("", 0);
+    WAIT(status_of(&bench).held);
+    pthread_mutex_lock(&script.lock);
+    script.fail_loads = 4; /* Postgres goes away just then */
+    pthread_mutex_unlock(&script.lock);
+    int64_t began_ms = mr_clock_mono_ms();
+    assert_true(mr_refresh_accept(bench.refresh));
+    WAIT(rows_of(&bench) == 0); /* the confirmation holds */
+    assert_true(mr_clock_mono_ms() - began_ms >= 50 + 100 + 200 + 400);
+    bench_fini(&bench);
+}
+
+/* Whatever it is that cannot be followed for long: a server that is busy with our reads all the
+ * time is no help. */
+static void a_table_that_must_be_read_again_and_again_is_read_ever_more_seldom(void **state)
+{
+    static const enum mr_feed_event events[] = {MR_FEED_READ, MR_FEED_FAILED};
+    (void)state;
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
+        struct bench bench;
+        bench_init(&bench);
+        script.event = events[i];
+        script.again = true;
+        int64_t began_ms = mr_clock_mono_ms();
+        bench_start(&bench);
+        WAIT(loads() == 6);
+        assert_true(mr_clock_mono_ms() - began_ms >= 50 + 100 + 200 + 400);
+        bench_fini(&bench);
+    }
+}
+
 static void a_table_of_an_old_moment_is_stale(void **state)
 {
     (void)state;
@@ -446,6 +487,8 @@ int main(void)
         cmocka_unit_test(a_read_that_lost_rows_is_held_back_until_it_is_confirmed),
         cmocka_unit_test(a_read_with_half_of_the_rows_is_taken),
         cmocka_unit_test(a_confirmation_is_for_one_read),
+        cmocka_unit_test(a_confirmation_does_not_hurry_a_load_that_fails),
+        cmocka_unit_test(a_table_that_must_be_read_again_and_again_is_read_ever_more_seldom),
         cmocka_unit_test(a_table_of_an_old_moment_is_stale),
         cmocka_unit_test(a_reload_may_be_older_by_its_interval),
         cmocka_unit_test(a_worker_waits_until_the_feed_is_where_the_server_was),
