@@ -127,7 +127,8 @@ size_t mr_span_open(struct mr_span *span, const struct mr_table *table, const st
         for (opening.order = 0; opening.order < n; opening.order++)
             known += add_key(&opening, table, index, keys[opening.order]);
     } while (n > 1 && sequence_load(table) != before);
-    mr_walks_order(&span->heap);
+    if (span->heap.n > 1)
+        mr_walks_order(&span->heap);
     span->merges = span->merges || span->heap.n > 1;
     span->several = known > 1;
     return known;
