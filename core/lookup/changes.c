@@ -67,8 +67,8 @@ void mr_lookup_discard(struct mr_lookup *lookup)
 
 /* --- rows --- */
 
-/* False: there is a NULL in the key. */
-static bool encode(struct mr_lookup *lookup, const struct mr_value *values, struct row *row)
+/* In `scratch`. False: there is a NULL in the key. */
+static bool encode_briefly(struct mr_lookup *lookup, const struct mr_value *values, struct row *row)
 {
     const struct mr_table *table = lookup->current;
     struct changes *changes = &lookup->changes;
@@ -84,10 +84,22 @@ static bool encode(struct mr_lookup *lookup, const struct mr_value *values, stru
     for (size_t i = schema->n_keys; i < schema->n_columns; i++)
         mr_cell_put(cells, &values[i]);
     row->len = cells->len - row->key_len;
-    row->key = mr_arena_copy(&changes->arena, cells->ptr, cells->len);
+    row->key = (const uint8_t *)cells->ptr;
     row->cells = row->key + row->key_len;
     row->hash = mr_table_hash(table->seed, row->key, row->key_len);
-    changes->bytes += cells->len;
+    return true;
+}
+
+/* The same, to stay until publish. */
+static bool encode(struct mr_lookup *lookup, const struct mr_value *values, struct row *row)
+{
+    struct changes *changes = &lookup->changes;
+    if (!encode_briefly(lookup, values, row))
+        return false;
+    size_t len = row->key_len + row->len;
+    row->key = mr_arena_copy(&changes->arena, row->key, len);
+    row->cells = row->key + row->key_len;
+    changes->bytes += len;
     return true;
 }
 
@@ -233,6 +245,32 @@ bool mr_lookup_take_id(struct mr_lookup *lookup, const struct mr_value *ids, str
         mr_changes_add(changes, &touched->row, -1);
     else
         add_seek(changes, touched->payload);
+    return true;
+}
+
+bool mr_lookup_same_id(struct mr_lookup *lookup, const struct mr_value *values,
+                       const struct mr_value *ids, bool *same, struct mr_error *err)
+{
+    struct changes *changes = &lookup->changes;
+    const struct mr_table *table = lookup->current;
+    mr_assert(table && table->rowmap);
+    struct rowid id = mr_rowmap_id(table->rowmap, ids, table->n_ids, &changes->scratch);
+    uint32_t place = changes->n_slots ? changes->touched_slots[slot_of(changes, id)] : 0;
+    const struct touched *touched = place ? &changes->touched[place - 1] : NULL;
+    uint64_t payload = touched ? touched->payload : 0;
+    struct row row;
+    if (!(touched ? touched->has : mr_rowmap_find(table->rowmap, id, &payload) == 1))
+        return mr_lookup_lost(lookup, "a change names a row that is not there, or is twice", err);
+    if (!encode_briefly(lookup, values, &row))
+        *same = !payload;
+    else if (mr_table_payload(row.hash, row.cells, row.len) != payload)
+        *same = false;
+    else if (touched && touched->row.key)
+        *same = touched->row.key_len == row.key_len && touched->row.len == row.len &&
+                memcmp(touched->row.key, row.key, row.key_len) == 0 &&
+                memcmp(touched->row.cells, row.cells, row.len) == 0;
+    else
+        *same = mr_seek_has(table, &row);
     return true;
 }
 

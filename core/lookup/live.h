@@ -102,6 +102,8 @@ struct change *mr_changes_add(struct changes *changes, const struct row *row, in
 size_t mr_seek_rows(const struct mr_table *table, struct seek *seeks, size_t n);
 /* The only one of the rows found that is still there; NULL: none, or several. */
 const struct row *mr_seek_result(const struct seek *seek);
+/* Is the row in the table? */
+bool mr_seek_has(const struct mr_table *table, const struct row *row);
 /* False, MR_RECOVER. */
 bool mr_lookup_lost(const struct mr_lookup *lookup, const char *what, struct mr_error *err);
 

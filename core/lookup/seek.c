@@ -160,3 +160,20 @@ const struct row *mr_seek_result(const struct seek *seek)
         return NULL;
     return &seek->found[second];
 }
+
+bool mr_seek_has(const struct mr_table *table, const struct row *row)
+{
+    struct mr_bytes key = {(const char *)row->key, row->key_len};
+    size_t at, n_cells = table->n_row_cells;
+    uint64_t slot = mr_table_look(table, table_index(table), row->hash, key, &at);
+    if (!slot)
+        return false;
+    const struct version *version = slot_version(slot);
+    struct posting run = posting_read(slot_first(table, slot), row->key_len);
+    int64_t copies = mr_run_copies(&run, row->cells, n_cells);
+    for (uint32_t i = 1; version && i < version->n_runs; i++) {
+        run = changes_read(version->runs[i]);
+        copies += mr_run_copies(&run, row->cells, n_cells);
+    }
+    return copies > 0;
+}

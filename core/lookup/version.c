@@ -162,6 +162,14 @@ static void count_rows(const struct posting *run, const struct net *nets, size_t
     }
 }
 
+int64_t mr_run_copies(const struct posting *run, const uint8_t *row, size_t n_cells)
+{
+    struct net net = {.row = row, .copies = -1};
+    int64_t have = 0;
+    count_rows(run, &net, 1, n_cells, &have);
+    return have;
+}
+
 static bool rows_are_there(struct version_maker *maker, size_t n_runs, const struct net *nets,
                            size_t n_nets)
 {

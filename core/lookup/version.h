@@ -61,6 +61,9 @@ enum version_made mr_version_make(struct version_maker *maker, uint64_t slot, st
 void mr_version_maker_undo(struct version_maker *maker);
 void mr_version_maker_fini(struct version_maker *maker);
 
+/* How often a run has a row: below 0, if it takes it away. */
+int64_t mr_run_copies(const struct posting *run, const uint8_t *row, size_t n_cells);
+
 /* All rows of a key merged, written behind `out`. Returns how many, equal ones each for itself. */
 uint64_t mr_version_flatten(struct version_maker *maker, uint64_t slot, struct mr_pages *out);
 

@@ -338,12 +338,12 @@ static void put_cells(struct mr_buf *out, const struct mr_value *values, size_t 
 }
 
 /*
- * What the lookup has for the identity in `side`: columns that were left out come from there.
+ * Columns that were left out come from what the lookup has for the identity in `side`.
  * *same: nothing of the lookup's has changed.
  */
 static enum mr_feed_event complete(struct mr_pg_rows *r, const struct mr_pgo_message *m,
-                                   const struct side *side, bool left_out, struct mr_lookup *lookup,
-                                   bool *same, struct mr_error *err)
+                                   const struct side *side, struct mr_lookup *lookup, bool *same,
+                                   struct mr_error *err)
 {
     size_t n_columns = r->shape->n_columns;
     struct mr_value *found = r->old_row.values, *values = r->new_row.values;
@@ -353,12 +353,12 @@ static enum mr_feed_event complete(struct mr_pg_rows *r, const struct mr_pgo_mes
     for (size_t i = 0; i < r->shape->schema->n_keys; i++)
         null_key = null_key || m->new_row.values[r->place[i]].kind == 'n';
     *same = !kept && null_key;
-    if (!kept && left_out && !null_key)
+    if (!kept && !null_key)
         return read_again(r->options, err,
                           "a row without a key has got one, and Postgres does not tell all of it",
                           NULL);
     if (!kept) {
-        for (size_t i = 0; left_out && i < n_columns; i++)
+        for (size_t i = 0; i < n_columns; i++)
             if (new_value(r, m, i)->kind == 'u')
                 values[i].type = MR_NULL; /* nobody will see it */
         return MR_FEED_FOLLOWS;
@@ -393,8 +393,11 @@ static enum mr_feed_event update_by_id(struct mr_pg_rows *r, const struct mr_pgo
         return malformed(r, err);
     const struct side *was = moved ? &r->old_row : &r->new_row;
     enum mr_feed_event event = MR_FEED_FOLLOWS;
-    if (!moved || left_out)
-        event = complete(r, m, was, left_out, lookup, &same, err);
+    if (left_out)
+        event = complete(r, m, was, lookup, &same, err);
+    else if (!moved && !mr_lookup_same_id(lookup, r->new_row.values, r->new_row.values + n_columns,
+                                          &same, err))
+        event = mr_pg_rows_event(r->options, err);
     if (event != MR_FEED_FOLLOWS || (same && !moved))
         return event;
     event = take(r, was, lookup, n, err);

@@ -164,6 +164,10 @@ MR_MUSTCHECK bool mr_lookup_take(struct mr_lookup *lookup, const struct mr_value
                                  struct mr_error *err);
 MR_MUSTCHECK bool mr_lookup_take_id(struct mr_lookup *lookup, const struct mr_value *ids,
                                     struct mr_error *err);
+/* Is this the row of an identity as it stands, unpublished changes included? It costs little also
+ * where a key has millions of rows, which the next one reads. */
+MR_MUSTCHECK bool mr_lookup_same_id(struct mr_lookup *lookup, const struct mr_value *values,
+                                    const struct mr_value *ids, bool *same, struct mr_error *err);
 /* The row of an identity as it stands, unpublished changes included, for an update that leaves out
  * what has not changed: fills schema->n_columns values, which borrow until publish, discard or
  * swap. A row whose key was NULL is not kept: *kept false, and values untouched. */

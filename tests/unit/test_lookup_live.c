@@ -68,6 +68,18 @@ static struct model_row take_random(struct churn *churn)
     return gone;
 }
 
+static bool is_same(struct churn *churn, const struct model_row *row)
+{
+    struct mr_value ids[2];
+    char text[40];
+    struct mr_error err = {0};
+    bool same = false;
+    model_id(&churn->model, row->id, text, ids);
+    if (!mr_lookup_same_id(churn->lookup, row->values, ids, &same, &err))
+        fail_msg("%s", err.msg);
+    return same;
+}
+
 /* Finds the row of an identity, changes one column, as an update that leaves out the others. */
 static void update_random(struct churn *churn)
 {
@@ -86,11 +98,16 @@ static void update_random(struct churn *churn)
     assert_true(kept);
     for (size_t c = 0; c < model->schema.n_columns; c++)
         assert_int_equal(compare_values(&values[c], &row.values[c]), 0);
-    take_row(churn, &row);
-    model->rows[at] = model->rows[--model->n];
     size_t c = seed_below(churn->seed, model->schema.n_columns);
+    struct model_row was = row;
+    assert_true(is_same(churn, &row));
     row.values[c] = random_value(model, churn->seed, model->columns[c].type,
                                  c < model->schema.n_keys ? churn->keys : churn->variety);
+    struct mr_value form = model_form(row.values[c]);
+    if (c >= model->schema.n_keys)
+        assert_int_equal(is_same(churn, &row), compare_values(&form, &was.values[c]) == 0);
+    take_row(churn, &was);
+    model->rows[at] = model->rows[--model->n];
     put_row(churn, &row);
     model_add(model, &row);
 }
