@@ -73,7 +73,7 @@ return {
   { path = "lookups.*.changelog", type = "string", format = "relation", reloadable = false, default_text = "none",
     doc = "The table that the triggers of the change-log feed write. Only with it does `millrace init` put triggers "
       .. "on the lookup's table." },
-  { path = "lookups.*.max_staleness", type = "duration", default = "30s", min = "100ms", max = "30d",
+  { path = "lookups.*.max_staleness", type = "duration", default = "30s", min = "2s", max = "30d",
     reloadable = false,
     doc = "The table is stale when it was not known to equal Postgres's for longer than this (with reloads: longer "
       .. "than this beyond the interval)." },

@@ -420,9 +420,14 @@ static bool reached(struct mr_feed *feed)
     return l->phase == STREAMS && l->marked && l->judged >= l->mark;
 }
 
+/* While the slot waits the table is read at an interval, and in the nature of that as old. */
 static struct mr_feed_state state(struct mr_feed *feed)
 {
-    return logical_of(feed)->state;
+    struct logical *l = logical_of(feed);
+    struct mr_feed_state now = l->state;
+    if (l->phase == SLOT)
+        now.kind = MR_FEED_RELOAD;
+    return now;
 }
 
 static void close_feed(struct mr_feed *feed)
