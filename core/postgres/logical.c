@@ -115,9 +115,9 @@ static bool read_plainly(struct logical *l, struct mr_table **out, struct mr_err
     mr_pg_watch_blocker(l->watch, blocker, sizeof blocker);
     l->state.as_of_ms = begun_ms;
     snprintf(l->state.why, sizeof l->state.why,
-             "the replication slot waits for transactions that are open%s; until it is there the "
+             "the replication slot waits for transactions that are open%s%s; until it is there the "
              "table is read again every %lld s",
-             blocker, (long long)l->options->interval_ms / 1000);
+             *blocker ? " " : "", blocker, (long long)l->options->interval_ms / 1000);
     return true;
 }
 

@@ -367,7 +367,7 @@ void mr_pg_watch_end(struct mr_pg_watch *w, int pid)
 void mr_pg_watch_blocker(struct mr_pg_watch *w, char *text, size_t size)
 {
     static const char sql[] =
-        "SELECT pg_catalog.concat(' (the oldest is of process ', a.pid, ', application \"', "
+        "SELECT pg_catalog.concat('(the oldest is of process ', a.pid, ', application \"', "
         "a.application_name, '\", since ', pg_catalog.to_char(a.xact_start, 'HH24:MI:SS'), ')') "
         "FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> "
         "pg_catalog.pg_backend_pid() ORDER BY a.xact_start LIMIT 1";

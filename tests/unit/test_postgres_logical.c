@@ -557,6 +557,7 @@ static void a_slot_waits_for_open_transactions_and_nobody_else_does(void **state
     assert_in_range(mr_clock_mono_ms() - begun_ms, 0, 8000);
     assert_int_equal(stats(&s).rows, 1000);
     assert_non_null(strstr(s.feed->ops->state(s.feed).why, "slot waits"));
+    assert_non_null(strstr(s.feed->ops->state(s.feed).why, " open (the oldest is of process "));
     /* Its table is as old as one that is read at an interval, and no staler than that. */
     assert_int_equal(s.feed->ops->state(s.feed).kind, MR_FEED_RELOAD);
     assert_false(s.feed->ops->mark(s.feed, &s.err));
