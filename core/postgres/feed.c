@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { STEP_MS = 100, LOOK_MS = 60000, LOOK_MAX_MS = 3600000 };
+enum { STEP_MS = 100, LOOK_MS = 60000, LOOK_MAX_MS = 3600000, TRIES = 3 };
 
 struct chooser {
     struct mr_feed base;
@@ -22,6 +22,7 @@ struct chooser {
     struct mr_pg_survey survey;
     struct mr_feed *kind;       /* NULL before the first load, and for reload */
     struct mr_feed_state state; /* of reload; `why` of all */
+    unsigned failed;            /* loads of the best kind in a row */
     bool loaded;                /* there was a load: what is refused now may be allowed again */
     int64_t loaded_ms, look_ms; /* when the last load began; when to look again */
     int64_t patience_ms;        /* between two looks; doubles when a better kind failed */
@@ -145,8 +146,11 @@ static bool load_best(struct chooser *c, struct mr_table **out, struct mr_error 
         goto out;
     set_why(c, mr_buf_cstr(&why));
     ok = load_as(c, kind, out, err);
+    c->failed = ok ? 0 : c->failed + 1;
     if (ok)
         c->patience_ms = look_ms(c->options);
+    else if (c->loaded && c->failed < TRIES)
+        goto out; /* a hiccup: the rows there are serve until the next try */
     else if (c->options->refresh == MR_POSTGRES_REFRESH_AUTO && kind != MR_FEED_RELOAD &&
              !called_off(c))
         ok = load_lesser(c, kind, out, err);

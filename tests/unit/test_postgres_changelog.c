@@ -663,6 +663,40 @@ static void a_better_kind_that_fails_makes_room_and_is_tried_again(void **state)
     close_feed();
 }
 
+/* After a lost connection the old slot may be in the way for a moment: that is no reason to be
+ * minutes behind. */
+static void a_better_kind_that_worked_is_tried_again_before_it_makes_room(void **state)
+{
+    static const char *const kinds[] = {"", "all replication slots are in use"};
+    (void)state;
+    for (int lasting = 0; lasting < 2; lasting++) {
+        struct mr_error err;
+        struct mr_table *table = NULL;
+        start(lasting ? "t_lasting" : "t_hiccup", MR_POSTGRES_REFRESH_AUTO, NULL);
+        init();
+        open_feed();
+        load();
+        expect_kind(MR_FEED_LOGICAL, "");
+        ask("SELECT count(pg_create_physical_replication_slot('t_room_' || i)) FROM "
+            "generate_series(1, current_setting('max_replication_slots')::int - 1) i");
+        ask("SELECT count(pg_terminate_backend(active_pid)) FROM pg_replication_slots WHERE "
+            "active_pid IS NOT NULL");
+        expect_event(MR_FEED_FAILED, "");
+        ask("SELECT count(pg_create_physical_replication_slot('t_room_0'))");
+        assert_false(feed->ops->load(feed, &table, &err));
+        assert_int_equal(err.action, MR_RETRY);
+        assert_false(feed->ops->load(feed, &table, &err));
+        if (!lasting)
+            ask("SELECT pg_drop_replication_slot('t_room_0')");
+        load();
+        expect_kind(lasting ? MR_FEED_RELOAD : MR_FEED_LOGICAL, kinds[lasting]);
+        expect_equal();
+        ask("SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE "
+            "slot_name LIKE 't_room%%'");
+        close_feed();
+    }
+}
+
 static void a_kind_that_is_named_and_not_possible_needs_a_person(void **state)
 {
     (void)state;
@@ -723,6 +757,7 @@ int main(void)
         cmocka_unit_test(without_the_right_to_trim_it_goes_on),
         cmocka_unit_test(auto_takes_the_best_and_goes_up_and_down),
         cmocka_unit_test(a_better_kind_that_fails_makes_room_and_is_tried_again),
+        cmocka_unit_test(a_better_kind_that_worked_is_tried_again_before_it_makes_room),
         cmocka_unit_test(a_kind_that_is_named_and_not_possible_needs_a_person),
         cmocka_unit_test(a_reload_comes_when_its_interval_is_over),
     };
