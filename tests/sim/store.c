@@ -262,9 +262,11 @@ static void store_rollback(struct mr_store *base)
     if (!session || !session->in_transaction)
         return;
     enum sim_fate fate = sim_before(store->worker, "rollback");
+    if (fate == SIM_DEAD) /* and the session with it */
+        return;
     if (fate == SIM_LOST || !session->alive)
         lose(store);
-    else if (fate == SIM_GO)
+    else
         sim_session_rollback(session);
 }
 
