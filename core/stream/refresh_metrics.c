@@ -42,15 +42,15 @@ void mr_refresh_metrics_init(struct mr_refresh_metrics *metrics, const char *loo
         .lag_seconds = metric(l, NULL, MR_GAUGE, "millrace_lookup_lag_seconds",
                               "Of the last change: from its COMMIT until it was seen here."),
     };
-    for (int kind = 0; kind < MR_FEED_KINDS; kind++)
+    for (enum mr_feed_kind kind = 0; kind < MR_FEED_KINDS; kind++)
         metrics->kinds[kind] = metric(l, mr_feed_kind_name(kind), MR_GAUGE, "millrace_lookup_feed",
                                       "1 for the feed that is in use.");
 }
 
 void mr_refresh_metrics_kind(struct mr_refresh_metrics *metrics, enum mr_feed_kind kind)
 {
-    for (int k = 0; k < MR_FEED_KINDS; k++)
-        mr_metric_set(metrics->kinds[k], k == (int)kind);
+    for (enum mr_feed_kind k = 0; k < MR_FEED_KINDS; k++)
+        mr_metric_set(metrics->kinds[k], k == kind);
 }
 
 void mr_refresh_metrics_table(struct mr_refresh_metrics *metrics, struct mr_table_stats stats,
