@@ -61,6 +61,9 @@ static bool await_lookup(struct mr_worker *worker, struct mr_error *err)
     mr_watch_enter(&worker->watch, MR_PHASE_LOOKUP);
     if (mr_fresh_await(worker->options.fresh, worker->stop, STRICT_MS))
         return true;
+    if (mr_worker_stopping(worker))
+        return mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN,
+                            "a stop came before the lookup was asked");
     return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                         "the lookup did not catch up with Postgres within %d s, and consistency = "
                         "\"strict\" waits for it",

@@ -14,17 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __has_feature /* clang's way to say it */
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
 enum { COLUMNS_MAX = 6, KEYS_ASKED_MAX = 6 };
 
 struct model_row {

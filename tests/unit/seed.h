@@ -1,6 +1,6 @@
 /*
  * seed.h - random input that can be had again: every property test prints its seed, and
- * MILLRACE_SEED sets it. One thread each.
+ * MILLRACE_SEED sets it. One thread each. And whether a sanitizer is in: then there is less of it.
  */
 #ifndef MR_TESTS_SEED_H
 #define MR_TESTS_SEED_H
@@ -10,6 +10,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+/* Under a sanitizer everything takes longer, and memory counts for more. */
+#ifdef __has_feature /* clang's way to say it */
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
 
 struct seed {
     uint64_t state;
