@@ -61,9 +61,6 @@ static bool await_lookup(struct mr_worker *worker, struct mr_error *err)
     mr_watch_enter(&worker->watch, MR_PHASE_LOOKUP);
     if (mr_fresh_await(worker->options.fresh, worker->stop, STRICT_MS))
         return true;
-    if (mr_worker_stopping(worker))
-        return mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN,
-                            "a stop came before the lookup was asked");
     return mr_error_set(err, MR_RETRY, MR_EXIT_UNREACHABLE,
                         "the lookup did not catch up with Postgres within %d s, and consistency = "
                         "\"strict\" waits for it",
@@ -153,7 +150,8 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
     int chunks = 0;
     while (pass.more) {
         if (!pin(worker, &err)) {
-            mr_worker_recover(worker, &err);
+            if (!mr_worker_stopping(worker)) /* then nobody waits for the lookup any more */
+                mr_worker_recover(worker, &err);
             break;
         }
         mr_watch_enter(&worker->watch, MR_PHASE_BUILD);
