@@ -87,7 +87,7 @@ void mr_table_builder_free(struct mr_table_builder *builder); /* abandon */
  * Before the first row: rows will also be told by n identities, values that no two rows of the
  * Postgres table share (its primary key, or the columns of its replica identity), since a feed is
  * told no more than those of a row that was deleted. The table keeps them: about 11 bytes a row for
- * a single integer of 32 bits, about 20 otherwise. Rows then come by mr_table_builder_add_id.
+ * a single integer of 32 bits, about 16 otherwise. Rows then come by mr_table_builder_add_id.
  */
 void mr_table_builder_identify(struct mr_table_builder *builder, size_t n);
 /* `ids`: as many as identified. A row with a NULL key is counted, not kept, and its identity is
