@@ -103,10 +103,10 @@ static bool encode(struct mr_lookup *lookup, const struct mr_value *values, stru
     return true;
 }
 
-static bool too_big(const struct mr_lookup *lookup, struct mr_error *err)
+bool mr_lookup_too_big(const struct mr_lookup *lookup, struct mr_error *err)
 {
     return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                        "lookup %s has grown beyond its max_bytes of %zu. Raise "
+                        "lookup %s would grow beyond its max_bytes of %zu. Raise "
                         "lookups.%s.max_bytes, or load fewer rows or columns with lookups.%s.query",
                         lookup->name, lookup->current->max_bytes, lookup->name, lookup->name);
 }
@@ -117,7 +117,7 @@ static bool has_room(struct mr_lookup *lookup, struct mr_error *err)
     const struct mr_table *table = lookup->current;
     return table->max_bytes == SIZE_MAX ||
            mr_table_bytes(table) + lookup->changes.bytes <= table->max_bytes ||
-           too_big(lookup, err);
+           mr_lookup_too_big(lookup, err);
 }
 
 /* --- identities --- */

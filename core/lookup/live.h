@@ -96,6 +96,8 @@ void mr_lookup_bury(struct mr_lookup *lookup, struct grave *grave, struct mr_tab
 /* --- changes.c --- */
 void mr_changes_fini(struct changes *changes);
 struct change *mr_changes_add(struct changes *changes, const struct row *row, int64_t copies);
+/* False, MR_STOP: max_bytes. */
+bool mr_lookup_too_big(const struct mr_lookup *lookup, struct mr_error *err);
 
 /* --- seek.c --- */
 /* Finds the rows of all seeks. Those of one payload become one; returns how many are left. */

@@ -29,14 +29,6 @@ struct publication {
     int64_t rows;
 };
 
-static bool too_big(const struct mr_lookup *lookup, struct mr_error *err)
-{
-    return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG,
-                        "lookup %s would grow beyond its max_bytes of %zu. Raise "
-                        "lookups.%s.max_bytes, or load fewer rows or columns with lookups.%s.query",
-                        lookup->name, lookup->current->max_bytes, lookup->name, lookup->name);
-}
-
 /* --- what changes, key by key --- */
 
 static bool resolve_seeks(struct mr_lookup *lookup, struct mr_error *err)
@@ -111,7 +103,7 @@ static bool prepare_key(struct publication *pub, const struct row *row, size_t n
     enum version_made made =
         mr_version_make(&pub->lookup->maker, show.before, key, pub->nets, n_nets, &place, &rows);
     if (made == VERSION_TOO_BIG)
-        return too_big(pub->lookup, err);
+        return mr_lookup_too_big(pub->lookup, err);
     if (made == VERSION_NOT_THERE)
         return mr_lookup_lost(pub->lookup, "a row was deleted that is not there", err);
     show.after = place == SLOT_DEAD ? SLOT_DEAD : slot_tag(row->hash) | place;
@@ -158,7 +150,7 @@ static bool grow_index(struct publication *pub, struct mr_error *err)
         return true;
     size_t n_slots = (pub->lookup->stats.keys + pub->new_keys) / 2 * 3 + 8;
     if (n_slots * sizeof(uint64_t) > maker->room)
-        return too_big(pub->lookup, err);
+        return mr_lookup_too_big(pub->lookup, err);
     pub->grown = mr_index_new(n_slots);
     for (size_t at = 0; at < old->n_slots; at++) {
         uint64_t slot = slot_load(old, at);
