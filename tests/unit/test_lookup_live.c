@@ -10,11 +10,14 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "lookup_model.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
+
+enum { DEADLINE_MS = 60000 }; /* for readers to come by, however busy the machine is */
 
 #define INT(v) ((struct mr_value){.type = MR_INT, .i = (v)})
 
@@ -612,8 +615,11 @@ static void readers_see_whole_transactions(void **state)
         last = pin.table;
         mr_lookup_unpin(moving.lookup, &pin);
         uint64_t reads = atomic_load(&moving.reads);
-        while (round % 10 == 0 && atomic_load(&moving.reads) < reads + 2)
+        int64_t deadline_ms = mr_clock_mono_ms() + DEADLINE_MS;
+        while (round % 10 == 0 && atomic_load(&moving.reads) < reads + 2) {
+            assert_true(mr_clock_mono_ms() < deadline_ms);
             usleep(50); /* poll */
+        }
     }
     atomic_store(&moving.over, true);
     for (int i = 0; i < READERS; i++)
