@@ -88,7 +88,9 @@ return {
   { path = "lookups.*.distinct", type = "boolean", default = true, reloadable = false,
     doc = "Rows that are equal in all columns count once." },
   { path = "lookups.*.max_bytes", type = "size", min = "64KB", reloadable = false, default_text = "no bound",
-    doc = "The table in memory may not become larger; a table that would is not loaded." },
+    doc = "The table in memory may not become larger; a table that would is not loaded, changes "
+      .. "that would make it so are not taken. Not counted: old memory that a reader still holds, and the second "
+      .. "table while one is read or put in order beside the other." },
 
   { path = "pipelines", type = "table", required = true, min_items = 1,
     doc = "Streams from source to sinks, by a name of your choice." },
