@@ -8,16 +8,14 @@
  * restaurant_id = "r", client_id = "c" } } }
  *
  * `got`: verdict, reason, class, error, messages ({ key, value, headers, topic }), rows (column ->
- * text). The script has a state of its own, as in the daemon; lookup and stamper are the real ones.
- * Thread of the spec. Leaves Lua's symbols to whoever loads it. Must not know Kafka or Postgres.
- * Tests: all specs.
+ * text). The script has a state of its own, as in the daemon; lookup, pipeline and stamper are the
+ * real ones. Thread of the spec. Leaves Lua's symbols to whoever loads it. Must not know Kafka or
+ * Postgres. Tests: all specs.
  */
 #include "lua/module.h"
 
 #include "lua/script.h"
-#include "millrace/message.h"
-#include "millrace/template.h"
-#include "stream/stamp.h"
+#include "stream/trial.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -34,28 +32,16 @@ struct object {
     bool has_lookup;
 
     /* of one process call; C memory that outlives a raise */
-    struct mr_source source;
     struct mr_record rec;
     struct mr_header headers[64];
-    size_t n_headers;
     struct mr_table_builder *builder;
-    struct mr_table *table;
-    struct mr_span *span;
-    struct mr_buf frames, tuples;
-    bool begun; /* finish is due */
+    struct mr_lookup *place; /* of the rows of the call; NULL: `map` */
+    struct mr_trial *trial;
+    lua_State *L; /* where the outputs go, as the tables `messages` and `rows` */
+    int messages, rows_at;
 };
 
 /* --- what the script reads --- */
-
-static void give_headers(struct mr_source *source, struct mr_record *rec)
-{
-    struct object *object =
-        (struct object *)(void *)((char *)source - offsetof(struct object, source));
-    rec->headers = object->headers;
-    rec->n_headers = object->n_headers;
-}
-
-static const struct mr_source_ops source_ops = {.headers = give_headers};
 
 static struct mr_bytes bytes_at(lua_State *L, int index)
 {
@@ -68,7 +54,6 @@ static struct mr_bytes bytes_at(lua_State *L, int index)
 /* headers = { { name, value }, ... }; the strings are held by the argument. */
 static void read_headers(lua_State *L, struct object *object)
 {
-    object->n_headers = 0;
     if (lua_getfield(L, 2, "headers") != LUA_TTABLE) {
         lua_pop(L, 1);
         return;
@@ -82,7 +67,8 @@ static void read_headers(lua_State *L, struct object *object)
         object->headers[i] = (struct mr_header){.name = bytes_at(L, -2), .value = bytes_at(L, -1)};
         lua_pop(L, 3);
     }
-    object->n_headers = n;
+    object->rec.headers = object->headers;
+    object->rec.n_headers = n;
     lua_pop(L, 1);
 }
 
@@ -137,23 +123,11 @@ static void build_table(lua_State *L, struct object *object)
     }
     lua_pop(L, 1);
     struct mr_table_builder *builder = object->builder;
+    struct mr_table *table;
     object->builder = NULL;
-    if (!mr_table_builder_finish(builder, &object->table, &err))
+    if (!mr_table_builder_finish(builder, &table, &err))
         luaL_error(L, "%s", err.msg);
-}
-
-static void end_message(struct object *object)
-{
-    if (object->begun)
-        object->script->ops->finish(object->script);
-    object->begun = false;
-    mr_table_builder_free(object->builder);
-    object->builder = NULL;
-    if (object->table)
-        mr_table_free(object->table);
-    object->table = NULL;
-    mr_buf_reset(&object->frames);
-    mr_buf_reset(&object->tuples);
+    mr_lookup_swap(object->place, table);
 }
 
 /* --- what came of it --- */
@@ -171,113 +145,49 @@ static void push_bytes(lua_State *L, struct mr_bytes bytes)
         lua_pushlightuserdata(L, NULL);
 }
 
-static void push_headers(lua_State *L, struct mr_bytes headers, unsigned n)
+static void push_headers(lua_State *L, const char *at, unsigned n)
 {
-    const char *at = headers.ptr;
     lua_createtable(L, (int)n, 0);
     for (unsigned i = 0; i < n; i++) {
-        uint32_t len[2];
-        memcpy(len, at, sizeof len);
-        at += sizeof len;
+        struct mr_bytes name, value;
+        mr_trial_header(&at, &name, &value);
         lua_createtable(L, 2, 0);
-        lua_pushlstring(L, at, len[0]);
+        push_bytes(L, name);
         lua_rawseti(L, -2, 1);
-        at += len[0];
-        push_bytes(L, (struct mr_bytes){len[1] == MR_ABSENT ? NULL : at, len[1]});
+        push_bytes(L, value);
         lua_rawseti(L, -2, 2);
-        at += len[1] == MR_ABSENT ? 0 : len[1];
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
 }
 
-static void push_message(lua_State *L, const char *at)
+static void push_message(lua_State *L, const struct mr_trial_output *output)
 {
-    struct mr_frame frame;
-    struct mr_bytes key, headers, value;
-    mr_frame_read(at, &frame, &key, &headers, &value);
     lua_createtable(L, 0, 5);
-    push_bytes(L, key);
+    push_bytes(L, output->key);
     lua_setfield(L, -2, "key");
-    push_bytes(L, value);
+    push_bytes(L, output->value);
     lua_setfield(L, -2, "value");
-    push_headers(L, headers, frame.n_headers);
+    push_headers(L, output->headers.ptr, output->frame.n_headers);
     lua_setfield(L, -2, "headers");
-    lua_pushinteger(L, frame.topic);
+    lua_pushinteger(L, output->frame.topic);
     lua_setfield(L, -2, "topic");
-    lua_pushinteger(L, frame.timestamp_ms);
+    lua_pushinteger(L, output->frame.timestamp_ms);
     lua_setfield(L, -2, "timestamp_ms");
 }
 
-/* Stamps all outputs for one row of the lookup (NULL: there is none) onto result.messages and
- * .rows. */
-static bool stamp(lua_State *L, int result, struct object *object,
-                  const struct mr_template *template, const struct mr_row_ref *row, int64_t now_ms,
-                  struct mr_error *err)
+/* Onto result.messages and .rows. What raises here is out of memory only. */
+static void take_output(void *arg, const struct mr_trial_output *output)
 {
-    lua_getfield(L, result, "messages");
-    lua_getfield(L, result, "rows");
-    int messages = lua_gettop(L) - 1, rows = messages + 1;
-    bool done = true;
-    for (size_t i = 0; done && i < template->n_outputs; i++) {
-        const struct mr_output *output = &template->outputs[i];
-        mr_buf_reset(&object->frames);
-        mr_buf_reset(&object->tuples);
-        done = mr_stamp_row(template, output, row ? &object->lookup : NULL,
-                            object->rows.n ? &object->rows : NULL, row, now_ms, &object->frames,
-                            &object->tuples, err);
-        if (done && output->has_message) {
-            push_message(L, object->frames.ptr);
-            lua_rawseti(L, messages, (lua_Integer)lua_rawlen(L, messages) + 1);
-        }
-        if (done && output->has_row) {
-            mr_module_push_row(L, &object->rows, output->set,
-                               (struct mr_bytes){object->tuples.ptr, object->tuples.len});
-            lua_rawseti(L, rows, (lua_Integer)lua_rawlen(L, rows) + 1);
-        }
+    struct object *object = arg;
+    lua_State *L = object->L;
+    if (output->has_message) {
+        push_message(L, output);
+        lua_rawseti(L, object->messages, (lua_Integer)lua_rawlen(L, object->messages) + 1);
     }
-    lua_pop(L, 2);
-    return done;
-}
-
-static enum mr_verdict stamp_all(lua_State *L, int result, struct object *object,
-                                 const struct mr_template *template, int64_t now_ms,
-                                 struct mr_error *err)
-{
-    struct mr_row_ref row;
-    bool done = true;
-    if (!object->has_lookup)
-        done = stamp(L, result, object, template, NULL, now_ms, err);
-    while (done && object->has_lookup && mr_span_next(object->span, &row))
-        done = stamp(L, result, object, template, &row, now_ms, err);
-    return done ? MR_VERDICT_EMIT : MR_VERDICT_REJECT;
-}
-
-/* The way of one message, as stream/pipeline.c has it. */
-static enum mr_verdict pass(lua_State *L, int result, struct object *object,
-                            const struct mr_context *ctx, const char **reason, struct mr_error *err)
-{
-    const struct mr_script_ops *ops = object->script->ops;
-    const struct mr_template *template = NULL;
-    const struct mr_bytes *keys = NULL;
-    size_t n_keys = 0;
-    object->begun = true;
-    enum mr_verdict verdict =
-        ops->accept(object->script, &object->rec, &object->source, ctx, reason, err);
-    if (verdict == MR_VERDICT_EMIT && object->has_lookup) {
-        verdict = ops->key(object->script, ctx, &keys, &n_keys, reason, err);
-        lua_pushinteger(L, (lua_Integer)n_keys);
-        lua_setfield(L, result, "n_keys");
-        if (verdict == MR_VERDICT_EMIT &&
-            !mr_span_open(object->span, object->table, keys, n_keys, (struct mr_bytes){NULL, 0})) {
-            *reason = "no_rows";
-            return MR_VERDICT_DROP;
-        }
+    if (output->has_row) {
+        mr_module_push_row(L, &object->rows, output->set, output->row);
+        lua_rawseti(L, object->rows_at, (lua_Integer)lua_rawlen(L, object->rows_at) + 1);
     }
-    if (verdict == MR_VERDICT_EMIT)
-        verdict = ops->project(object->script, ctx, &template, reason, err);
-    if (verdict == MR_VERDICT_EMIT)
-        verdict = stamp_all(L, result, object, template, ctx->now_ms, err);
-    return verdict;
 }
 
 static struct object *check_object(lua_State *L)
@@ -292,24 +202,30 @@ static int l_process(lua_State *L)
     struct object *object = check_object(L);
     luaL_checktype(L, 2, LUA_TTABLE);
     struct mr_error err;
-    const char *reason = NULL;
-    struct mr_context ctx = {.now_ms = millis(L, 2, "now", 0),
-                             .attempt = (uint32_t)integer(L, 2, "attempt", 0)};
-    end_message(object); /* what a raise has left behind */
+    struct mr_trial_result trial;
+    int64_t now_ms = millis(L, 2, "now", 0);
+    mr_table_builder_free(object->builder); /* what a raise has left behind */
+    object->builder = NULL;
     read_record(L, object);
+    mr_trial_set_attempt(object->trial, (int)integer(L, 2, "attempt", 0));
     if (object->has_lookup)
         build_table(L, object);
     lua_createtable(L, 0, 6);
     int result = lua_gettop(L);
+    object->L = L;
+    object->messages = result + 1;
+    object->rows_at = result + 2;
     lua_newtable(L);
-    lua_setfield(L, result, "messages");
     lua_newtable(L);
+    enum mr_verdict verdict = mr_trial_run(object->trial, &object->rec, now_ms, &trial, &err);
     lua_setfield(L, result, "rows");
-    enum mr_verdict verdict = pass(L, result, object, &ctx, &reason, &err);
+    lua_setfield(L, result, "messages");
+    lua_pushinteger(L, (lua_Integer)trial.n_keys);
+    lua_setfield(L, result, "n_keys");
     lua_pushstring(L, verdict_names[verdict]);
     lua_setfield(L, result, "verdict");
     if (verdict == MR_VERDICT_DROP) {
-        lua_pushstring(L, reason);
+        lua_pushstring(L, trial.reason);
         lua_setfield(L, result, "reason");
     } else if (verdict != MR_VERDICT_EMIT) {
         lua_pushstring(L, err.class_);
@@ -317,7 +233,6 @@ static int l_process(lua_State *L)
         lua_pushstring(L, err.msg);
         lua_setfield(L, result, "error");
     }
-    end_message(object);
     return 1;
 }
 
@@ -326,17 +241,17 @@ static int l_process(lua_State *L)
 static int l_close(lua_State *L)
 {
     struct object *object = luaL_checkudata(L, 1, OBJECT);
-    if (object->script) {
-        end_message(object);
+    mr_trial_free(object->trial);
+    object->trial = NULL;
+    if (object->script)
         object->script->ops->close(object->script);
-        object->script = NULL;
-    }
-    mr_span_free(object->span);
-    object->span = NULL;
+    object->script = NULL;
+    mr_table_builder_free(object->builder);
+    object->builder = NULL;
+    mr_lookup_free(object->place);
+    object->place = NULL;
     mr_node_free(object->vars);
     object->vars = NULL;
-    mr_buf_fini(&object->frames);
-    mr_buf_fini(&object->tuples);
     mr_arena_fini(&object->arena);
     return 0;
 }
@@ -394,11 +309,10 @@ static int l_script(lua_State *L)
     struct mr_error err;
     luaL_checktype(L, 1, LUA_TTABLE);
     struct object *object = lua_newuserdatauv(L, sizeof *object, 0);
-    *object = (struct object){.source.ops = &source_ops};
+    *object = (struct object){0};
     mr_arena_init(&object->arena);
     luaL_setmetatable(L, OBJECT);
     int at = lua_gettop(L);
-    object->span = mr_span_new();
     read_options(L, object, &options);
     if (!mr_script_open(&options, &object->script, &err)) {
         lua_pushnil(L);
@@ -406,6 +320,16 @@ static int l_script(lua_State *L)
         lua_pushinteger(L, err.code);
         return 3;
     }
+    struct mr_trial_options trial = {
+        .script = object->script,
+        .columns = options.lookup,
+        .rows = options.rows,
+        .output = take_output,
+        .arg = object,
+    };
+    if (object->has_lookup)
+        object->place = trial.lookup = mr_lookup_new("lookup");
+    object->trial = mr_trial_new(&trial);
     lua_settop(L, at);
     return 1;
 }

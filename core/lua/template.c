@@ -357,6 +357,25 @@ static size_t count_keys(lua_State *L, int table)
     return n;
 }
 
+/* Of a table that is not known: each name is a column, found here the first time. The list of names
+ * is on top of the stack. */
+static void learn_columns(lua_State *L, int row, const struct mr_row_schema *rows)
+{
+    int names = lua_gettop(L);
+    lua_pushnil(L);
+    while (lua_next(L, row)) {
+        lua_pop(L, 1);
+        const char *name = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+        bool known = !name;
+        for (size_t i = 0; !known && i < rows->n; i++)
+            known = strcmp(name, rows->columns[i].name) == 0;
+        if (!known && rows->add(rows, name)) {
+            lua_pushvalue(L, -1);
+            lua_rawseti(L, names, (lua_Integer)rows->n);
+        }
+    }
+}
+
 bool mr_template_row(lua_State *L, int row, struct mr_templates *templates,
                      struct mr_output *output, struct mr_error *err)
 {
@@ -372,6 +391,8 @@ bool mr_template_row(lua_State *L, int row, struct mr_templates *templates,
     set.n = 0;
     mr_assert(rows->n <= MR_ROW_COLUMNS_MAX);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &columns_key);
+    if (rows->add)
+        learn_columns(L, row, rows);
     bool done = true;
     for (uint16_t i = 0; done && i < rows->n; i++) {
         const struct mr_row_column *column = &rows->columns[i];

@@ -156,7 +156,10 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
 {
     struct mr_script *script = pipeline->script;
     const struct mr_script_ops *ops = script->ops;
-    struct mr_context ctx = {.now_ms = now_ms};
+    struct mr_context ctx = {
+        .now_ms = now_ms,
+        .attempt = rec->offset == part->trying ? (uint32_t)part->attempts : 0,
+    };
     struct mr_segment *segment = NULL;
     const struct mr_template *template = NULL;
     struct mr_bytes job_keys[JOB_KEYS_MAX];
@@ -188,6 +191,7 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
         verdict = ops->key(script, &ctx, &keys, &n_keys, &pass->reason, err);
         if (verdict != MR_VERDICT_EMIT)
             goto out;
+        pass->n_keys = n_keys;
         if (n_keys > JOB_KEYS_MAX) {
             mr_error_reject(err, "too_large", "key returned %zu keys, at most %d are allowed",
                             n_keys, JOB_KEYS_MAX);

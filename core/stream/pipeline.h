@@ -28,6 +28,7 @@ struct mr_pipeline {
 /* What a message left behind. */
 struct mr_pass {
     const char *reason; /* DROP: why */
+    size_t n_keys;      /* that the script asked the lookup for; 0: it was not asked */
     bool more;          /* EMIT: a chunk; the same record goes on after the unit is decided */
     struct mr_segment *segment; /* EMIT, REJECT: the caller gives it the record */
 };

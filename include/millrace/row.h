@@ -36,6 +36,12 @@ struct mr_row_schema {
      */
     bool (*encode)(const struct mr_row_column *column, const struct mr_value *value,
                    struct mr_buf *out, struct mr_error *err);
+    /* Appends a field that encode made (without its length; not a NULL) as JSON, for people to
+     * read. NULL: this schema cannot. */
+    bool (*show)(const struct mr_row_column *column, struct mr_bytes field, struct mr_buf *out);
+    /* NULL: the columns are those of a table. Else the table is not known: any name is a column,
+     * which this adds behind the others; false: there are MR_ROW_COLUMNS_MAX already. */
+    bool (*add)(const struct mr_row_schema *schema, const char *name);
 };
 
 /* Which columns a row carries, in ascending order. */
