@@ -15,6 +15,8 @@
 #include <lua.h>
 #include <stdlib.h>
 
+enum { COLUMNS_MAX = 64 }; /* of a key, and of the columns after it */
+
 /* --- the lookup --- */
 
 static enum mr_type type_of(lua_State *L, const char *name, const char *column)
@@ -35,12 +37,11 @@ static int compare_columns(const void *a, const void *b)
 static struct mr_lookup_column *read_columns(lua_State *L, int table, struct mr_arena *arena,
                                              size_t *n)
 {
-    enum { MAX = 64 };
-    struct mr_lookup_column *columns = mr_arena_alloc(arena, MAX * sizeof *columns);
+    struct mr_lookup_column *columns = mr_arena_alloc(arena, COLUMNS_MAX * sizeof *columns);
     *n = 0;
     lua_pushnil(L);
     while (lua_next(L, table)) {
-        luaL_argcheck(L, *n < MAX, 1, "too many columns");
+        luaL_argcheck(L, *n < COLUMNS_MAX, 1, "too many columns");
         const char *name = lua_tostring(L, -2), *type = luaL_checkstring(L, -1);
         columns[(*n)++] = (struct mr_lookup_column){.name = mr_arena_strdup(arena, name),
                                                     .type = type_of(L, type, name),
@@ -102,8 +103,9 @@ static void read_value(lua_State *L, int index, const struct mr_lookup_column *c
     }
 }
 
-void mr_module_read_row(lua_State *L, int row, const struct mr_lookup_schema *schema,
-                        struct mr_value *values)
+/* The row at `row`, by name; the values borrow from the Lua table. */
+static void read_row(lua_State *L, int row, const struct mr_lookup_schema *schema,
+                     struct mr_value *values)
 {
     for (size_t i = 0; i < schema->n_columns; i++) {
         lua_getfield(L, row, schema->columns[i].name);
@@ -113,6 +115,29 @@ void mr_module_read_row(lua_State *L, int row, const struct mr_lookup_schema *sc
             read_value(L, lua_gettop(L), &schema->columns[i], &values[i]);
         lua_pop(L, 1); /* a string is still held by the row */
     }
+}
+
+void mr_module_fill(lua_State *L, int rows, struct mr_module_object *object)
+{
+    struct mr_error err;
+    struct mr_table *table;
+    struct mr_value values[2 * COLUMNS_MAX];
+    mr_table_builder_free(object->builder); /* what a raise has left behind */
+    object->builder = mr_table_builder_new(&object->columns, object->distinct, 0);
+    size_t n = lua_istable(L, rows) ? lua_rawlen(L, rows) : 0;
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, rows, (lua_Integer)i + 1);
+        luaL_checktype(L, -1, LUA_TTABLE);
+        read_row(L, lua_gettop(L), &object->columns, values);
+        if (!mr_table_builder_add(object->builder, values, &err))
+            luaL_error(L, "%s", err.msg);
+        lua_pop(L, 1);
+    }
+    struct mr_table_builder *builder = object->builder;
+    object->builder = NULL;
+    if (!mr_table_builder_finish(builder, &table, &err))
+        luaL_error(L, "%s", err.msg);
+    mr_lookup_swap(object->lookup, table);
 }
 
 /* --- the feedback table --- */
@@ -190,31 +215,19 @@ void mr_module_row_schema(lua_State *L, int table, struct mr_arena *arena,
         (struct mr_row_schema){.table = "feedback", .columns = columns, .n = n, .encode = encode};
 }
 
-static uint32_t read_be32(const char *at)
-{
-    uint32_t n;
-    memcpy(&n, at, sizeof n);
-    return __builtin_bswap32(n);
-}
-
 void mr_module_push_row(lua_State *L, const struct mr_row_schema *schema,
                         const struct mr_column_set *set, struct mr_bytes row)
 {
-    const char *at = row.ptr + 2; /* the count of fields */
+    const char *at = NULL;
     lua_createtable(L, 0, set->n);
     for (uint16_t i = 0; i < set->n; i++) {
-        uint32_t len = read_be32(at);
-        at += 4;
-        if (len == UINT32_MAX) {
+        struct mr_bytes field = mr_trial_field(row, &at);
+        if (field.ptr)
+            lua_pushlstring(L, field.ptr, field.len);
+        else
             lua_pushlightuserdata(L, NULL);
-        } else {
-            lua_pushlstring(L, at, len);
-            at += len;
-        }
         lua_setfield(L, -2, schema->columns[set->columns[i]].name);
     }
-    if (at != row.ptr + row.len)
-        luaL_error(L, "the stamped row has %d bytes too many", (int)(row.ptr + row.len - at));
 }
 
 /* --- vars --- */

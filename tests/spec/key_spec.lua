@@ -27,6 +27,7 @@ describe("key", function()
     local got = keyed "return { 'b', 'a', 'b', 'b', 'a' }"
     assert.equal(2, got.n_keys)
     assert.equal("Ann Bob", names(got))
+    assert.equal("Ann Bob", names(keyed("return { 'b', 'a', 'b', 'b', 'a' }", { distinct = false })))
   end)
 
   it("reaches a row by two keys once", function()
