@@ -207,6 +207,12 @@ bool mr_host_call(struct mr_host *host, int (*job)(lua_State *L), void *arg, str
     return done;
 }
 
+void mr_host_renew(struct mr_host *host)
+{
+    host->ticks = 0;
+    host->work = 0;
+}
+
 bool mr_host_spent(const struct mr_host *host)
 {
     return host->spent;

@@ -51,6 +51,8 @@ bool mr_host_expired(const struct mr_host *host);
  * instruction, are counted; raises when the time is over.
  */
 void mr_host_work(struct lua_State *L, uint32_t units);
+/* The time limit counts anew from here: for a call that does its work piece by piece. */
+void mr_host_renew(struct mr_host *host);
 
 size_t mr_host_memory_bytes(const struct mr_host *host);
 

@@ -1,6 +1,6 @@
 /*
- * script.c - the contract of millrace/script.h: accept, key, project, finish, each one call through
- * the gate.
+ * script.c - the contract of millrace/script.h: accept, key, project, each, finish, every one of
+ * them one call through the gate. The rows of `each`: each.c.
  *
  * One worker thread. Owns the state below (script_state.h). The jobs run inside the gate and never
  * raise for what a message or a script did wrong in C's eyes: they leave a verdict and an error.
@@ -104,12 +104,17 @@ static int job_accept(lua_State *L)
 
 /* --- key --- */
 
+void mr_script_push_message(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &message_key);
+}
+
 static int job_key(lua_State *L)
 {
     struct mr_script_state *state = lua_touserdata(L, 1);
     lua_settop(L, 0);
     mr_script_push_function(L, MR_FN_KEY);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &message_key);
+    mr_script_push_message(L);
     mr_context_push(L, &state->view);
     lua_call(L, 2, 1);
     if (!mr_keys_read(L, 1, state->options.lookup, &state->keys, state->err))
@@ -131,7 +136,7 @@ static void push_copy(lua_State *L, int record)
         lua_insert(L, -2);
         lua_rawset(L, -4);
     }
-    if (lua_getmetatable(L, record))
+    if (!mr_script_is_row(L, record) && lua_getmetatable(L, record))
         lua_setmetatable(L, -2);
 }
 
@@ -151,6 +156,14 @@ static void push_result(lua_State *L, struct mr_script_state *state, enum mr_fun
     lua_call(L, 2, results);
 }
 
+/* The function that makes records. */
+static const char *maker_of(const struct mr_script_state *state)
+{
+    return mr_script_function_names[state->has[MR_FN_EACH]      ? MR_FN_EACH
+                                    : state->options.has_lookup ? MR_FN_PROJECT
+                                                                : MR_FN_MAP];
+}
+
 static bool one_output(lua_State *L, struct mr_script_state *state, int record)
 {
     struct mr_templates *templates = &state->templates;
@@ -159,9 +172,9 @@ static bool one_output(lua_State *L, struct mr_script_state *state, int record)
     size_t fields_from = mr_build_n_fields(&templates->build);
     int top = lua_gettop(L);
     if (!lua_istable(L, record))
-        return mr_error_reject(
-            state->err, "script", "%s: a record is a table, got a %s in the list of records",
-            state->options.has_lookup ? "project" : "map", luaL_typename(L, record));
+        return mr_error_reject(state->err, "script",
+                               "%s: a record is a table, got a %s in the list of records",
+                               maker_of(state), luaL_typename(L, record));
     if (state->options.has_message) {
         push_result(L, state, MR_FN_SHAPE, record, 3);
         if (!mr_template_message(L, top + 1, top + 2, top + 3, templates, &output, state->err))
@@ -178,7 +191,7 @@ static bool one_output(lua_State *L, struct mr_script_state *state, int record)
     return true;
 }
 
-static bool all_outputs(lua_State *L, struct mr_script_state *state, int result)
+bool mr_script_outputs(lua_State *L, struct mr_script_state *state, int result)
 {
     if (!mr_json_is_array(L, result))
         return one_output(L, state, result);
@@ -199,7 +212,7 @@ static int job_project(lua_State *L)
     bool joined = state->options.has_lookup;
     lua_settop(L, 0);
     mr_script_push_function(L, joined ? MR_FN_PROJECT : MR_FN_MAP);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &message_key);
+    mr_script_push_message(L);
     if (joined)
         mr_placeholder_push_col(L);
     mr_context_push(L, &state->view);
@@ -213,11 +226,10 @@ static int job_project(lua_State *L)
     if (!lua_istable(L, 1)) {
         mr_error_reject(state->err, "script",
                         "%s returned %s; expected the record (a table) or a list of records%s",
-                        joined ? "project" : "map",
-                        lua_isnil(L, 1) ? "nothing" : luaL_typename(L, 1),
+                        maker_of(state), lua_isnil(L, 1) ? "nothing" : luaL_typename(L, 1),
                         joined ? "; to drop a message use filter" : "");
         reject(state);
-    } else if (!all_outputs(L, state, 1)) {
+    } else if (!mr_script_outputs(L, state, 1)) {
         reject(state);
     } else if (!state->templates.build.outputs.len) {
         drop(state, "no_output");
@@ -300,6 +312,16 @@ static enum mr_verdict project(struct mr_script *script, const struct mr_context
     return verdict;
 }
 
+static enum mr_verdict each(struct mr_script *script, const struct mr_context *ctx,
+                            struct mr_rows *rows, struct mr_error *err)
+{
+    struct mr_script_state *state = state_of(script);
+    const char *reason;
+    mr_assert(state->view.rec);
+    state->rows = rows;
+    return run(state, mr_script_job_each, ctx, &reason, err);
+}
+
 static void finish(struct mr_script *script)
 {
     mr_context_end(&state_of(script)->view);
@@ -308,6 +330,11 @@ static void finish(struct mr_script *script)
 static bool uses_lookup(const struct mr_script *script)
 {
     return state_of(script)->options.has_lookup;
+}
+
+static bool by_row(const struct mr_script *script)
+{
+    return state_of(script)->has[MR_FN_EACH];
 }
 
 static const char *bundle_of(const struct mr_script *script)
@@ -333,8 +360,10 @@ static const struct mr_script_ops ops = {
     .accept = accept_record,
     .key = find_keys,
     .project = project,
+    .each = each,
     .finish = finish,
     .uses_lookup = uses_lookup,
+    .by_row = by_row,
     .bundle = bundle_of,
     .close = close_script,
 };

@@ -16,11 +16,11 @@
 #include <lua.h>
 
 const char *const mr_script_function_names[MR_FN_N] = {
-    "filter", "key", "project", "map", "shape", "row",
+    "filter", "key", "project", "each", "map", "shape", "row", "init", "tick",
 };
 
 static const char *const known_names[] = {
-    "fields", "filter", "key", "project", "map", "shape", "row",
+    "fields", "filter", "key", "project", "each", "map", "shape", "row", "init", "tick",
 };
 
 /* Part of the script contract, but not of this release. */
@@ -29,9 +29,6 @@ static const struct {
 } later[] = {
     {"hold_until", "it comes with the calendar; until then let filter drop what is too early"},
     {"business_id", "it comes with the calendar"},
-    {"each", "it comes with a later release; use project, with col.<column> for the values"},
-    {"init", "it comes with a later release; code at the top level runs when the script loads"},
-    {"tick", "it comes with a later release"},
 };
 
 static const char functions_key = 'f';
@@ -105,7 +102,7 @@ static void check_name(lua_State *L, const struct mr_script_state *state, const 
     else
         lua_pushfstring(L,
                         "%s'%s' is not part of a script, which has fields, filter, key, project, "
-                        "map, shape and row; make a helper local",
+                        "each, map, shape, row, init and tick; make a helper local",
                         where, name);
     raise_plain(L);
 }
@@ -121,21 +118,37 @@ static void check_type(lua_State *L, const struct mr_script_state *state, const 
     raise_plain(L);
 }
 
+/* With a lookup: key, and one of project and each. */
+static void check_joined(lua_State *L, const struct mr_script_state *state)
+{
+    const char *path = mr_bundle_path(state->bundle);
+    if (state->has[MR_FN_MAP])
+        luaL_error(L,
+                   "%s: the pipeline '%s' has a lookup: write key and project (or each), not map",
+                   path, state->options.pipeline);
+    if (!state->has[MR_FN_KEY])
+        luaL_error(L, "%s: the function 'key' is missing: a pipeline with a lookup needs it", path);
+    if (state->has[MR_FN_PROJECT] && state->has[MR_FN_EACH])
+        luaL_error(L,
+                   "%s: there is 'project' and 'each': a script has one of them (project once per "
+                   "message, with placeholders; each once per row, with values)",
+                   path);
+    if (!state->has[MR_FN_PROJECT] && !state->has[MR_FN_EACH])
+        luaL_error(L,
+                   "%s: the function 'project' is missing: a pipeline with a lookup needs it (or "
+                   "'each', to see the values of each row)",
+                   path);
+}
+
 /* Which functions this pipeline needs and which it could never call. */
 static void check_fit(lua_State *L, const struct mr_script_state *state)
 {
     const char *path = mr_bundle_path(state->bundle);
     if (state->options.has_lookup) {
-        if (state->has[MR_FN_MAP])
-            luaL_error(L, "%s: the pipeline '%s' has a lookup: write key and project, not map",
-                       path, state->options.pipeline);
-        for (int i = MR_FN_KEY; i <= MR_FN_PROJECT; i++)
-            if (!state->has[i])
-                luaL_error(L, "%s: the function '%s' is missing: a pipeline with a lookup needs it",
-                           path, mr_script_function_names[i]);
+        check_joined(L, state);
         return;
     }
-    for (int i = MR_FN_KEY; i <= MR_FN_PROJECT; i++)
+    for (int i = MR_FN_KEY; i <= MR_FN_EACH; i++)
         if (state->has[i])
             luaL_error(L, "%s: '%s' needs a lookup, and the pipeline '%s' has none: write map",
                        path, mr_script_function_names[i], state->options.pipeline);
@@ -187,6 +200,7 @@ static int job_load(lua_State *L)
     mr_placeholder_open(L, options->lookup, options->has_lookup, &state->col_live);
     mr_context_open(L, &state->view, options->vars);
     mr_template_open(L, &state->templates);
+    mr_script_open_row(L, options->lookup);
     mr_bundle_run(L, state->bundle);
     take_table(L, state);
     return 0;

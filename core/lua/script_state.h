@@ -22,9 +22,12 @@ enum mr_function {
     MR_FN_FILTER,
     MR_FN_KEY,
     MR_FN_PROJECT,
+    MR_FN_EACH,
     MR_FN_MAP,
     MR_FN_SHAPE,
     MR_FN_ROW,
+    MR_FN_INIT,
+    MR_FN_TICK,
     MR_FN_N
 };
 
@@ -47,6 +50,7 @@ struct mr_script_state {
     const char *reason;
     char reason_text[64];
     struct mr_error *err;
+    struct mr_rows *rows; /* of each */
 };
 
 extern const char *const mr_script_function_names[MR_FN_N];
@@ -54,7 +58,17 @@ extern const char *const mr_script_function_names[MR_FN_N];
 /* A new host with everything in it. Errors are MR_STOP with exit code 78. */
 MR_MUSTCHECK bool mr_script_load(struct mr_script_state *state, struct mr_error *err);
 
-/* Inside the gate. */
+/* Inside the gate: functions, the message's table. */
 void mr_script_push_function(struct lua_State *L, enum mr_function function);
+void mr_script_push_message(struct lua_State *L);
+/* shape and row of the record at `record`, or of each record of the list there, added to the build.
+ * False: *state->err says why. */
+MR_MUSTCHECK bool mr_script_outputs(struct lua_State *L, struct mr_script_state *state, int record);
+/* each.c: the job of the `each` call; state->rows gives the rows. */
+int mr_script_job_each(struct lua_State *L);
+/* Is it that table: `each` may return it as the record. */
+bool mr_script_is_row(struct lua_State *L, int index);
+/* Once a state, for a lookup whose columns are known: the row's table. */
+void mr_script_open_row(struct lua_State *L, const struct mr_lookup_schema *schema);
 
 #endif

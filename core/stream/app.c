@@ -78,7 +78,9 @@ static void watch_workers(struct mr_app *app)
     struct mr_budget budgets[MR_PHASES];
     mr_phase_budgets(budgets);
     for (size_t i = 0; i < app->n_workers; i++) {
-        int64_t calls_ms = app->workers[i].options.script_limit_ms * SCRIPT_CALLS;
+        const struct mr_worker_options *options = &app->workers[i].options;
+        int64_t calls_ms =
+            options->script_limit_ms * (SCRIPT_CALLS + options->unit_outputs / MR_EACH_ROWS);
         struct mr_budget *build = &budgets[MR_PHASE_BUILD];
         build->warn_ms = calls_ms > build->warn_ms ? (int)calls_ms : build->warn_ms;
         build->give_up_ms =

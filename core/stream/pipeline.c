@@ -2,7 +2,8 @@
  * pipeline.c - the way of one message. Read mr_pipeline_run, top to bottom: it is the product.
  *
  * One worker thread; owns the span and the pin on the lookup's table. Must not know Kafka, Postgres
- * or Lua, read a clock or do I/O. Work per row is stamping (stamp.c): a copy, not a call into Lua.
+ * or Lua, read a clock or do I/O. Work per row is stamping (stamp.c): a copy, not a call into Lua,
+ * unless the script asks for that (`each`).
  * Tests: tests/unit/test_stream.c.
  */
 #include "stream/pipeline.h"
@@ -123,29 +124,88 @@ static void cut_chunk(struct mr_source *source, struct mr_record *rec, struct mr
     mr_buf_put(&segment->job_cursor, last->cells, (size_t)(end - last->cells));
 }
 
-/* Stamps the rows of the span until they end or the unit is full; cuts only between row keys. */
-static bool stamp_span(struct mr_pipeline *pipeline, const struct mr_template *template,
-                       const struct mr_bytes *keys, size_t n_keys, int64_t trigger_ms,
-                       struct mr_unit *unit, struct mr_segment *segment, struct mr_record *rec,
-                       bool *more, struct mr_error *err)
+/* The rows of one chunk: handed out until they end or the unit is full. */
+struct chunk {
+    struct mr_rows rows; /* first: what `each` sees */
+    struct mr_pipeline *pipeline;
+    struct mr_unit *unit;
+    struct mr_segment *segment;
+    struct mr_record *rec;
+    const struct mr_bytes *keys;
+    size_t n_keys;
+    int64_t trigger_ms;
+    struct mr_row_ref row; /* the last one handed out; no cells: none yet */
+    uint32_t copies_left;  /* of it */
+    uint64_t n_rows;       /* handed out: what `each` skips counts too */
+    bool more;
+};
+
+/* Cuts only between row keys, and by what was counted, never by the clock. */
+static bool next_row(struct chunk *chunk, struct mr_row_ref *row, struct mr_error *err)
 {
-    struct mr_row_ref row, last = {0};
-    while (mr_span_next(pipeline->span, &row)) {
-        if (last.cells && row.new_row_key && mr_pipeline_unit_full(pipeline, unit)) {
-            cut_chunk(pipeline->source, rec, segment, keys, n_keys, &last, trigger_ms);
-            *more = true;
-            break;
+    const struct mr_pipeline *pipeline = chunk->pipeline;
+    const struct mr_unit *unit = chunk->unit;
+    if (chunk->copies_left) {
+        chunk->copies_left--;
+    } else {
+        struct mr_row_ref next;
+        if (!mr_span_next(pipeline->span, &next))
+            return false;
+        if (chunk->row.cells && next.new_row_key &&
+            (mr_pipeline_unit_full(pipeline, unit) || chunk->n_rows >= pipeline->unit_outputs)) {
+            cut_chunk(pipeline->source, chunk->rec, chunk->segment, chunk->keys, chunk->n_keys,
+                      &chunk->row, chunk->trigger_ms);
+            chunk->more = true;
+            return false;
         }
-        if (unit->frames.len + unit->rows.len > OVERSIZE * pipeline->unit_bytes)
-            return mr_error_reject(
-                err, "too_large", "the outputs of one row exceed %zu bytes, more than a unit holds",
-                OVERSIZE * pipeline->unit_bytes);
-        for (uint32_t copy = 0; copy < row.copies; copy++)
-            if (!stamp_outputs(pipeline, template, &row, trigger_ms, unit, err))
-                return false;
-        last = row;
+        chunk->row = next;
+        chunk->copies_left = next.copies - 1;
     }
+    if (unit->frames.len + unit->rows.len > OVERSIZE * pipeline->unit_bytes) {
+        chunk->rows.failed = true;
+        return mr_error_reject(err, "too_large",
+                               "the outputs of one row exceed %zu bytes, more than a unit holds",
+                               OVERSIZE * pipeline->unit_bytes);
+    }
+    chunk->n_rows++;
+    *row = chunk->row;
     return true;
+}
+
+static bool put_row(struct chunk *chunk, const struct mr_template *template, struct mr_error *err)
+{
+    chunk->rows.failed =
+        !stamp_outputs(chunk->pipeline, template, &chunk->row, chunk->trigger_ms, chunk->unit, err);
+    return !chunk->rows.failed;
+}
+
+static bool rows_next(struct mr_rows *rows, struct mr_row_ref *row, struct mr_error *err)
+{
+    return next_row((struct chunk *)rows, row, err);
+}
+
+static bool rows_put(struct mr_rows *rows, const struct mr_template *template, struct mr_error *err)
+{
+    return put_row((struct chunk *)rows, template, err);
+}
+
+static enum mr_verdict verdict_of(const struct mr_error *err)
+{
+    return err->action == MR_REJECT ? MR_VERDICT_REJECT : MR_VERDICT_STOP;
+}
+
+/* One template for all rows of the chunk, or `each` for every one of them. */
+static enum mr_verdict stamp_chunk(struct chunk *chunk, const struct mr_context *ctx,
+                                   const struct mr_template *template, struct mr_error *err)
+{
+    struct mr_script *script = chunk->pipeline->script;
+    struct mr_row_ref row;
+    if (!template)
+        return script->ops->each(script, ctx, &chunk->rows, err);
+    while (next_row(chunk, &row, err))
+        if (!put_row(chunk, template, err))
+            break;
+    return chunk->rows.failed ? verdict_of(err) : MR_VERDICT_EMIT;
 }
 
 enum { JOB_KEYS_MAX = 1024 };
@@ -165,7 +225,13 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
     struct mr_bytes job_keys[JOB_KEYS_MAX];
     const struct mr_bytes *keys = NULL;
     struct mr_bytes cursor = {0};
+    struct chunk chunk = {
+        .rows = {.next = rows_next, .put = rows_put, .budget_rows = pipeline->unit_outputs},
+        .pipeline = pipeline,
+        .unit = unit,
+        .rec = rec};
     size_t n_keys = 0;
+    bool by_row = pipeline->lookup && ops->by_row && ops->by_row(script);
     enum mr_verdict verdict;
     *pass = (struct mr_pass){0};
 
@@ -205,21 +271,30 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
         verdict = MR_VERDICT_DROP;
         goto out;
     }
-    /* 6 project, shape, row: one call for the whole span */
-    verdict = ops->project(script, &ctx, &template, &pass->reason, err);
-    if (verdict != MR_VERDICT_EMIT)
-        goto out;
+    /* 6 project, shape, row: one call for the whole span; `each` is called in 7 */
+    if (!by_row) {
+        verdict = ops->project(script, &ctx, &template, &pass->reason, err);
+        if (verdict != MR_VERDICT_EMIT)
+            goto out;
+    }
     /* 7 stamp into the open unit */
     segment = mr_unit_begin(unit, part, rec);
     segment->bundle = ops->bundle(script);
-    if (!(pipeline->lookup ? stamp_span(pipeline, template, keys, n_keys, ctx.now_ms, unit, segment,
-                                        rec, &pass->more, err)
-                           : stamp_outputs(pipeline, template, NULL, ctx.now_ms, unit, err))) {
-        verdict = err->action == MR_REJECT ? MR_VERDICT_REJECT : MR_VERDICT_STOP;
+    if (pipeline->lookup) {
+        chunk.segment = segment;
+        chunk.keys = keys;
+        chunk.n_keys = n_keys;
+        chunk.trigger_ms = ctx.now_ms;
+        verdict = stamp_chunk(&chunk, &ctx, template, err);
+    } else if (!stamp_outputs(pipeline, template, NULL, ctx.now_ms, unit, err)) {
+        verdict = verdict_of(err);
+    }
+    if (verdict != MR_VERDICT_EMIT) {
         mr_unit_undo(unit);
         goto out;
     }
-    if (unit->n_outputs == segment->from.outputs && !part->has_job) {
+    pass->more = chunk.more;
+    if (unit->n_outputs == segment->from.outputs && !part->has_job && !chunk.more) {
         mr_unit_undo(unit);
         pass->reason = "no_output";
         verdict = MR_VERDICT_DROP;

@@ -2,10 +2,11 @@
  * script.h - the contract of the user's script (core/lua/script.c; plain C in tests).
  *
  * One script belongs to one worker thread. For one message the calls come in this order: accept,
- * then (with a lookup) key and project, or (without) project alone, which calls the script's `map`;
- * then finish, always. Each is one protected call. Verdicts are a closed set; the switch over them
- * stands in core/stream/worker.c. A script error is MR_VERDICT_REJECT with *err filled (class
- * script, script_timeout, script_memory, schema, decode, utf8): never "pass the record on".
+ * then (with a lookup) key and project or each, or (without) project alone, which calls the
+ * script's `map`; then finish, always. Each is one protected call. Verdicts are a closed set; the
+ * switch over them stands in core/stream/worker.c. A script error is MR_VERDICT_REJECT with *err
+ * filled (class script, script_timeout, script_memory, schema, decode, utf8): never "pass the
+ * record on".
  */
 #ifndef MILLRACE_SCRIPT_H
 #define MILLRACE_SCRIPT_H
@@ -35,6 +36,20 @@ struct mr_context {
     uint32_t attempt; /* 0 the first time */
 };
 
+/* `each` has limits.time for so many rows, and again for the next so many. */
+enum { MR_EACH_ROWS = 1000 };
+
+/* The rows of one chunk, for `each`. Both are called inside the script's protected call: they never
+ * raise, and what they do stands when the script fails later (the caller takes it back). */
+struct mr_rows {
+    /* False: there are no more in this chunk, or *err is filled. Good until the next call. */
+    bool (*next)(struct mr_rows *rows, struct mr_row_ref *row, struct mr_error *err);
+    /* What the script made of the row that next gave last. Borrows. */
+    bool (*put)(struct mr_rows *rows, const struct mr_template *template, struct mr_error *err);
+    bool failed;          /* next or put has: *err says why */
+    uint64_t budget_rows; /* beyond these the time for the last MR_EACH_ROWS must do */
+};
+
 struct mr_script_ops {
     /* Decodes, checks `fields`, runs `filter`. Borrows rec until finish. `source` reads headers if
      * the script asks. */
@@ -51,8 +66,13 @@ struct mr_script_ops {
     enum mr_verdict (*project)(struct mr_script *script, const struct mr_context *ctx,
                                const struct mr_template **out, const char **reason,
                                struct mr_error *err);
+    /* Runs `each`, `shape`, `row` for every row of `rows`. NULL: the script has no `each` (ever).
+     */
+    enum mr_verdict (*each)(struct mr_script *script, const struct mr_context *ctx,
+                            struct mr_rows *rows, struct mr_error *err);
     void (*finish)(struct mr_script *script);
     bool (*uses_lookup)(const struct mr_script *script);   /* false: `map` */
+    bool (*by_row)(const struct mr_script *script);        /* each, not project; NULL: project */
     const char *(*bundle)(const struct mr_script *script); /* hash of the sources, hex */
     void (*close)(struct mr_script *script);
 };

@@ -837,9 +837,15 @@ static void script_close(struct mr_script *base)
 
 struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_rows)
 {
-    static const struct mr_script_ops ops = {script_accept, script_key,         script_project,
-                                             script_finish, script_uses_lookup, script_bundle,
-                                             script_close};
+    static const struct mr_script_ops ops = {
+        .accept = script_accept,
+        .key = script_key,
+        .project = script_project,
+        .finish = script_finish,
+        .uses_lookup = script_uses_lookup,
+        .bundle = script_bundle,
+        .close = script_close,
+    };
     struct memory_script *script = mr_calloc(1, sizeof *script);
     script->base.ops = &ops;
     script->columns = columns;
