@@ -681,7 +681,8 @@ static const struct mr_row_column row_columns[] = {
     {.name = "a", .type_name = "text", .is_text = true},
     {.name = "b", .type_name = "text", .is_text = true},
 };
-static const struct mr_row_schema row_schema = {"rows", row_columns, 2, encode};
+static const struct mr_row_schema row_schema = {
+    .table = "rows", .columns = row_columns, .n = 2, .encode = encode};
 
 static const struct mr_row_schema *store_schema(struct mr_store *base)
 {

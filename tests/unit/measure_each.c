@@ -33,7 +33,8 @@ enum { OID_TEXT = 25, OID_INT8 = 20 };
 static const struct mr_row_column row_columns[] = {
     TEXT("shop"), TEXT("campaign"),  TEXT("text"), INT8("start"),
     INT8("stop"), TEXT("client_id"), TEXT("name"), INT8("created")};
-static const struct mr_row_schema rows = {"measured", row_columns, 8, mr_postgres_encode};
+static const struct mr_row_schema rows = {
+    .table = "measured", .columns = row_columns, .n = 8, .encode = mr_postgres_encode};
 
 #define RECORD(row)                                                                                \
     "  return { shop = msg.shop, campaign = msg.campaign, text = msg.text, start = msg.start,\n"   \

@@ -41,7 +41,8 @@ static bool encode(const struct mr_row_column *column, const struct mr_value *va
     encoded++;
     return done;
 }
-static const struct mr_row_schema rows = {"feedback", row_columns, 3, encode};
+static const struct mr_row_schema rows = {
+    .table = "feedback", .columns = row_columns, .n = 3, .encode = encode};
 
 static int headers_asked;
 static void give_headers(struct mr_source *source, struct mr_record *rec)
