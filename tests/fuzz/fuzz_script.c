@@ -31,7 +31,8 @@ static const struct mr_row_column row_columns[] = {
     {.name = "n", .type_name = "integer", .oid = MR_OID_INT4, .typmod = -1},
     {.name = "at", .type_name = "timestamptz", .oid = MR_OID_TIMESTAMPTZ, .typmod = -1},
     {.name = "doc", .type_name = "jsonb", .oid = MR_OID_JSONB, .typmod = -1}};
-static const struct mr_row_schema rows = {"feedback", row_columns, 5, mr_postgres_encode};
+static const struct mr_row_schema rows = {
+    .table = "feedback", .columns = row_columns, .n = 5, .encode = mr_postgres_encode};
 
 static void give_headers(struct mr_source *source, struct mr_record *rec)
 {

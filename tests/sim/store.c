@@ -316,7 +316,8 @@ static const struct mr_row_schema *store_schema(struct mr_store *base)
         {.name = "b", .type_name = "text", .is_text = true},
         {.name = "c", .type_name = "text", .is_text = true},
     };
-    static const struct mr_row_schema schema = {"rows", columns, 3, encode};
+    static const struct mr_row_schema schema = {
+        .table = "rows", .columns = columns, .n = 3, .encode = encode};
     (void)base;
     return &schema;
 }

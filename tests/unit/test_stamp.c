@@ -70,7 +70,8 @@ static bool encode(const struct mr_row_column *column, const struct mr_value *va
     return ok;
 }
 
-static const struct mr_row_schema row_schema = {"feedback", row_columns, N_ROW, encode};
+static const struct mr_row_schema row_schema = {
+    .table = "feedback", .columns = row_columns, .n = N_ROW, .encode = encode};
 
 /* --- templates made by hand --- */
 
