@@ -77,7 +77,7 @@ struct mr_millrace *mr_millrace_open(const char *config_path, const char *const 
     mr_cli_set_up_log(config);
     struct mr_millrace *m = mr_calloc(1, sizeof *m);
     m->config = config;
-    m->instance = mr_instance_new(config);
+    m->instance = mr_instance_new(&args, config);
     return m;
 }
 

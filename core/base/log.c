@@ -11,6 +11,7 @@
 #include "base/text.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -19,7 +20,7 @@
 #include <unistd.h>
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
-static enum mr_level min_level = MR_INFO;
+static atomic_int min_level = MR_INFO;
 static bool as_json;
 static void (*hook_line)(const char *, void *);
 static void *hook_arg;
@@ -29,9 +30,14 @@ static pthread_mutex_t screen =
 static char status[256];
 static const char clear_line[] = "\r\033[K";
 
+void mr_log_set_level(enum mr_level level)
+{
+    atomic_store_explicit(&min_level, (int)level, memory_order_relaxed);
+}
+
 void mr_log_init(enum mr_level level, enum mr_log_format format)
 {
-    min_level = level;
+    mr_log_set_level(level);
     as_json = format == MR_LOG_JSON || (format == MR_LOG_AUTO && !isatty(STDERR_FILENO));
 }
 
@@ -47,7 +53,7 @@ bool mr_log_level_parse(const char *name, enum mr_level *level)
 
 bool mr_log_enabled(enum mr_level level)
 {
-    return level >= min_level;
+    return (int)level >= atomic_load_explicit(&min_level, memory_order_relaxed);
 }
 
 void mr_log_thread_name(const char *name)
@@ -176,7 +182,7 @@ static void emit(enum mr_level level, const char *msg)
 
 void mr_log(enum mr_level level, const char *format, ...)
 {
-    if (level < min_level)
+    if (!mr_log_enabled(level))
         return;
     struct mr_buf msg;
     mr_buf_init(&msg);
@@ -195,7 +201,7 @@ void mr_log(enum mr_level level, const char *format, ...)
 void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *format, ...)
 {
     enum { BURST = 10, PERIOD_MS = 1000 };
-    if (level < min_level)
+    if (!mr_log_enabled(level))
         return;
     int64_t now_ms = mr_clock_mono_ms();
     if (gate->burst >= BURST && now_ms < gate->next_ms) {

@@ -17,6 +17,8 @@ enum mr_level { MR_DEBUG, MR_INFO, MR_WARN, MR_ERROR };
 enum mr_log_format { MR_LOG_AUTO, MR_LOG_TEXT, MR_LOG_JSON };
 
 void mr_log_init(enum mr_level level, enum mr_log_format format);
+/* From now on; any thread. */
+void mr_log_set_level(enum mr_level level);
 bool mr_log_level_parse(const char *name, enum mr_level *level); /* debug info warn error */
 bool mr_log_enabled(enum mr_level level);
 

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { LABEL_SETS_MAX = 200 };
 
@@ -60,6 +61,14 @@ struct mr_metric *mr_metrics_get(enum mr_metric_kind kind, const char *name, con
     }
     pthread_mutex_unlock(&lock);
     return metric;
+}
+
+void mr_metric_relabel(struct mr_metric *metric, const char *labels)
+{
+    pthread_mutex_lock(&lock);
+    free(metric->labels);
+    metric->labels = mr_strdup(labels);
+    pthread_mutex_unlock(&lock);
 }
 
 void mr_metrics_label(struct mr_buf *labels, const char *name, const char *value)

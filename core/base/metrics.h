@@ -43,6 +43,9 @@ static inline double mr_metric_read(struct mr_metric *metric)
     return atomic_load_explicit(&metric->value, memory_order_relaxed);
 }
 
+/* Other labels for a metric that tells by them what is in force, such as a version. */
+void mr_metric_relabel(struct mr_metric *metric, const char *labels);
+
 /* Appends name="value", escaped, with a comma in front if the buf is not empty. */
 void mr_metrics_label(struct mr_buf *labels, const char *name, const char *value);
 

@@ -27,6 +27,7 @@ struct mr_node {
     enum mr_node_kind kind;
     bool secret;     /* prints as *** */
     bool is_default; /* not written by the user */
+    bool reloadable; /* may change, with all below it, while Millrace runs */
     char *text;      /* STRING */
     int64_t i;       /* INT, BOOL (0, 1) */
     double f;        /* FLOAT */
@@ -46,5 +47,12 @@ const struct mr_node *mr_node_child(const struct mr_node *node, const char *name
 const char *mr_node_text(const struct mr_node *node, const char *path);
 int64_t mr_node_int(const struct mr_node *node, const char *path, int64_t otherwise);
 bool mr_node_bool(const struct mr_node *node, const char *path, bool otherwise);
+
+/* The same values under the same names, in any order of names; NULL equals NULL alone. */
+bool mr_node_equal(const struct mr_node *a, const struct mr_node *b);
+/* Calls `differs` for each option that is not the same in both: `path` as one would write it, up to
+ * the first table or value that only one of them has. Not reloadable: it, or something below it. */
+void mr_node_compare(const struct mr_node *before, const struct mr_node *after,
+                     void (*differs)(void *arg, const char *path, bool reloadable), void *arg);
 
 #endif

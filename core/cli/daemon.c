@@ -43,13 +43,13 @@ static enum mr_order next_order(void *arg, int timeout_ms)
     }
 }
 
-int mr_daemon_run(const struct mr_node *config, bool *abandoned)
+int mr_daemon_run(const struct mr_cli_args *args, const struct mr_node *config, bool *abandoned)
 {
     struct mr_error err;
     int signals = open_signals(), code = MR_EXIT_OK;
     *abandoned = false;
     mr_log(MR_INFO, "millrace %s starting", MR_VERSION);
-    struct mr_instance *instance = mr_instance_new(config);
+    struct mr_instance *instance = mr_instance_new(args, config);
     if (mr_instance_start(instance, &err)) {
         *abandoned = !mr_instance_run(instance, next_order, &signals, &code);
     } else {

@@ -4,14 +4,14 @@
 #ifndef MR_CLI_DAEMON_H
 #define MR_CLI_DAEMON_H
 
-#include "base/tree.h"
+#include "cli/cli.h"
 
 /*
  * Blocks the signals it serves, so call it before any other thread exists. Runs until SIGTERM or
- * SIGINT (drains, 0), a second one (at once), or a halt. The exit code. SIGHUP is answered in the
- * log. *abandoned: threads are left that did not end in time; the process must end by _exit, which
+ * SIGINT (drains, 0), a second one (at once), or a halt. The exit code. SIGHUP reloads what `args`
+ * name. *abandoned: threads are left that did not end in time; the process must end by _exit, which
  * harms nothing.
  */
-int mr_daemon_run(const struct mr_node *config, bool *abandoned);
+int mr_daemon_run(const struct mr_cli_args *args, const struct mr_node *config, bool *abandoned);
 
 #endif

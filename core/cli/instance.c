@@ -1,15 +1,17 @@
 /*
  * instance.c - start, watch, drain: the life of a running Millrace.
  *
- * Owns the wiring and the admin server. Must not know signals or how messages flow. What a drain
- * that takes too long leaves behind are threads that may be ended at any moment: nothing is
- * acknowledged before it is durable. Tests: tests/integration/manners_spec.lua, embed_spec.lua.
+ * Owns the wiring, the reloads and the admin server. Must not know signals or how messages flow.
+ * What a drain that takes too long leaves behind are threads that may be ended at any moment:
+ * nothing is acknowledged before it is durable. Tests: tests/integration/manners_spec.lua,
+ * embed_spec.lua.
  */
 #include "cli/instance.h"
 
 #include "admin/admin.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/reload.h"
 #include "cli/wire.h"
 
 #include <pthread.h>
@@ -19,8 +21,9 @@
 enum { LOOK_MS = 100, DRAIN_LOOK_MS = 10 };
 
 struct mr_instance {
-    const struct mr_node *config;
+    const struct mr_node *config; /* that of the start */
     struct mr_wiring *wiring;
+    struct mr_reload *reload;
     struct mr_admin *admin;
     pthread_mutex_t lock; /* of what follows */
     struct mr_app *app;   /* NULL when it has ended */
@@ -28,12 +31,13 @@ struct mr_instance {
     bool started;
 };
 
-struct mr_instance *mr_instance_new(const struct mr_node *config)
+struct mr_instance *mr_instance_new(const struct mr_cli_args *args, const struct mr_node *config)
 {
     struct mr_instance *instance = mr_calloc(1, sizeof *instance);
     instance->config = config;
     instance->wiring = mr_wiring_new(config);
     instance->app = mr_wiring_app(instance->wiring);
+    instance->reload = mr_reload_new(args, instance->wiring, NULL);
     pthread_mutex_init(&instance->lock, NULL);
     return instance;
 }
@@ -87,6 +91,11 @@ bool mr_instance_start(struct mr_instance *instance, struct mr_error *err)
     return ok;
 }
 
+struct mr_reload *mr_instance_reload(struct mr_instance *instance)
+{
+    return instance->reload;
+}
+
 enum mr_app_state mr_instance_state(struct mr_instance *instance)
 {
     pthread_mutex_lock(&instance->lock);
@@ -125,13 +134,15 @@ static int watch(struct mr_instance *instance, enum mr_order (*next)(void *arg, 
             announce(instance);
             ready = true;
         }
-        switch (next(arg, LOOK_MS)) {
+        mr_reload_serve(instance->reload);
+        enum mr_order order = next(arg, LOOK_MS);
+        switch (order) {
         case MR_ORDER_STOP:
             mr_log(MR_INFO, "stopping: finishing what is open");
             return MR_EXIT_OK;
         case MR_ORDER_RELOAD:
-            mr_log(MR_WARN, "reload comes with a later release; nothing was changed, restart to "
-                            "load new configuration or scripts");
+        case MR_ORDER_LOOK:
+            mr_reload_ask(instance->reload, order == MR_ORDER_LOOK);
             break;
         case MR_ORDER_ACCEPT:
             if (mr_app_accept(instance->app))
@@ -151,7 +162,7 @@ static bool drain(struct mr_instance *instance, enum mr_order (*next)(void *arg,
 {
     int64_t deadline = mr_clock_mono_ms() + mr_wiring_drain_timeout_ms(instance->wiring);
     mr_app_request_stop(instance->app);
-    while (!mr_app_ended(instance->app)) {
+    while (!mr_app_ended(instance->app) || !mr_reload_serve(instance->reload)) {
         if (next(arg, DRAIN_LOOK_MS) == MR_ORDER_STOP) {
             mr_log(MR_WARN, "stopping at once: what was not decided is undone and will be done "
                             "again");
@@ -199,6 +210,7 @@ void mr_instance_free(struct mr_instance *instance)
         mr_assert(!instance->started);
         mr_assert(mr_app_join(instance->app, mr_clock_mono_ms(), &code));
     }
+    mr_reload_free(instance->reload);
     mr_wiring_free(instance->wiring);
     pthread_mutex_destroy(&instance->lock);
     free(instance);

@@ -20,7 +20,7 @@ int mr_cli_run(const struct mr_cli_args *args)
     struct mr_node *config = NULL;
     if (!mr_cli_load(args, &config))
         return MR_EXIT_CONFIG;
-    int code = mr_daemon_run(config, &abandoned);
+    int code = mr_daemon_run(args, config, &abandoned);
     if (!abandoned)
         mr_node_free(config);
     return code;

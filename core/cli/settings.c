@@ -23,6 +23,18 @@ struct mr_names mr_settings_names(const struct mr_node *list)
     return names;
 }
 
+struct mr_names mr_settings_topics(const struct mr_node *pipeline)
+{
+    const char *topic = mr_node_text(pipeline, "sinks.kafka.topic");
+    const char *dead = mr_node_text(pipeline, "dead_letters.topic");
+    struct mr_names names = {.items = mr_calloc(2, sizeof *names.items)};
+    if (topic)
+        names.items[names.n++] = topic;
+    if (dead)
+        names.items[names.n++] = dead;
+    return names;
+}
+
 struct mr_kafka_property *mr_settings_properties(const struct mr_node *table, size_t *n)
 {
     *n = 0;

@@ -18,6 +18,9 @@ struct mr_names {
 /* The strings of a list; none for NULL. */
 struct mr_names mr_settings_names(const struct mr_node *list);
 
+/* The topics that a pipeline writes: its outputs' first, then its dead letters'. */
+struct mr_names mr_settings_topics(const struct mr_node *pipeline);
+
 /* The properties of a table; *n 0 and NULL for NULL. */
 struct mr_kafka_property *mr_settings_properties(const struct mr_node *table, size_t *n);
 

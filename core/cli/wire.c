@@ -7,12 +7,13 @@
  */
 #include "cli/wire.h"
 
+#include "base/log.h"
 #include "base/progress.h"
 #include "cli/settings.h"
 #include "kafka/kafka.h"
-#include "lua/script.h"
 #include "postgres/postgres.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -34,13 +35,15 @@ struct lookup_wire {
 
 struct pipeline_wire {
     const struct mr_node *node;
+    struct mr_edition *edition; /* in force */
     const char *name, *group, *instance;
     struct mr_kafka_property *source_properties, *sink_properties;
     size_t n_source_properties, n_sink_properties;
     struct mr_names topics, sink_topics, row_columns;
     int dead_topic;
     const char *dead_table;
-    bool has_lookup, exactly_once, static_member;
+    struct mr_lookup *lookup;
+    bool exactly_once, static_member;
     const atomic_bool *stop;
 };
 
@@ -49,7 +52,8 @@ struct mr_wiring {
     struct lookup_wire *lookups;
     struct pipeline_wire *pipelines;
     size_t n_lookups, n_pipelines;
-    int64_t drain_timeout_ms;
+    pthread_mutex_t lock; /* of the configuration and the editions in force */
+    struct mr_shared_config *config;
 };
 
 /* --- what the workers open ---------------------------------------------------------------------
@@ -146,29 +150,13 @@ static bool open_store(void *arg, int index, struct mr_store **out, struct mr_er
     return mr_postgres_store_open(&options, out, err);
 }
 
-static bool open_script(void *arg, int index, const struct mr_lookup_schema *lookup,
-                        const struct mr_row_schema *rows, struct mr_script **out,
-                        struct mr_error *err)
+static bool open_script(void *arg, int index, const struct mr_edition *edition,
+                        const struct mr_lookup_schema *lookup, const struct mr_row_schema *rows,
+                        struct mr_script **out, struct mr_error *err)
 {
+    (void)arg;
     (void)index;
-    const struct pipeline_wire *wire = arg;
-    const struct mr_node *node = wire->node;
-    struct mr_script_options options = {
-        .path = mr_node_text(node, "script"),
-        .lookup = lookup,
-        .has_lookup = wire->has_lookup,
-        .rows = rows,
-        .has_message = wire->sink_topics.n > 0 && mr_node_at(node, "sinks.kafka.topic"),
-        .topics = wire->sink_topics.items,
-        .n_topics = wire->sink_topics.n,
-        .vars = mr_node_at(node, "vars"),
-        .time_limit_ms = mr_node_int(node, "limits.time", 1000),
-        .memory_limit_bytes = (size_t)mr_node_int(node, "limits.memory", 64 << 20),
-        .output_limit_bytes = (size_t)mr_node_int(node, "limits.output", 16 << 20),
-        .pipeline = wire->name,
-        .bundle_header = mr_node_bool(node, "sinks.kafka.bundle_header", true),
-    };
-    return mr_script_open(&options, out, err);
+    return mr_edition_open(edition, lookup, rows, out, err);
 }
 
 /* --- lookups -----------------------------------------------------------------------------------
@@ -246,14 +234,9 @@ static struct mr_app_lookup find_lookup(const struct mr_wiring *wiring, const ch
 
 static void wire_topics(struct pipeline_wire *wire)
 {
-    const char *topic = mr_node_text(wire->node, "sinks.kafka.topic");
     const char *dead = mr_node_text(wire->node, "dead_letters.topic");
-    wire->sink_topics.items = mr_calloc(2, sizeof *wire->sink_topics.items);
-    if (topic)
-        wire->sink_topics.items[wire->sink_topics.n++] = topic;
-    wire->dead_topic = dead ? (int)wire->sink_topics.n : -1;
-    if (dead)
-        wire->sink_topics.items[wire->sink_topics.n++] = dead;
+    wire->sink_topics = mr_settings_topics(wire->node);
+    wire->dead_topic = dead ? (int)wire->sink_topics.n - 1 : -1;
     wire->dead_table = dead ? NULL : mr_node_text(wire->node, "dead_letters.table");
 }
 
@@ -268,7 +251,6 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
         .instance = mr_node_text(config, "instance"),
         .topics = mr_settings_names(mr_node_at(node, "source.topics")),
         .row_columns = mr_settings_names(mr_node_at(node, "sinks.postgres.columns")),
-        .has_lookup = mr_node_text(node, "lookup") != NULL,
         .exactly_once = strcmp(mr_node_text(node, "delivery"), "exactly_once") == 0,
         .static_member = mr_node_bool(node, "source.static_membership", false),
         .stop = mr_app_stop_flag(wiring->app),
@@ -279,6 +261,10 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
     wire->sink_properties =
         mr_settings_properties(mr_settings_writer(node), &wire->n_sink_properties);
     struct mr_app_lookup lookup = find_lookup(wiring, mr_node_text(node, "lookup"));
+    wire->lookup = lookup.lookup;
+    struct mr_error err; /* told by the worker that opens it */
+    if (!mr_edition_new(wiring->config, node, &wire->edition, NULL, &err))
+        mr_log(MR_DEBUG, "%s: %s", wire->name, err.msg);
     struct mr_worker_options options = {
         .pipeline = wire->name,
         .factory =
@@ -303,16 +289,10 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
                 .claim_timeout_ms = CLAIM_TIMEOUT_MS,
                 .decide_within_ms = DECIDE_WITHIN_MS,
             },
-        .script_limit_ms = mr_node_int(node, "limits.time", 1000),
-        .linger_ms = mr_node_int(node, "linger", 100),
-        .unit_outputs = (uint32_t)mr_node_int(node, "unit.outputs", 20000),
-        .unit_bytes = (size_t)mr_node_int(node, "unit.bytes", 8 << 20),
-        .max_message_bytes = (size_t)mr_node_int(node, "max_message", 1 << 20),
+        .edition = wire->edition,
+        .settings = mr_edition_settings(node),
     };
     mr_app_add_pipeline(wiring->app, &options, (int)mr_node_int(node, "workers", 1));
-    int64_t drain_ms = mr_node_int(node, "drain_timeout", 10000);
-    if (drain_ms > wiring->drain_timeout_ms)
-        wiring->drain_timeout_ms = drain_ms;
 }
 
 struct mr_wiring *mr_wiring_new(const struct mr_node *config)
@@ -321,6 +301,8 @@ struct mr_wiring *mr_wiring_new(const struct mr_node *config)
     const struct mr_node *lookups = mr_node_at(config, "lookups");
     const struct mr_node *pipelines = mr_node_at(config, "pipelines");
     wiring->app = mr_app_new();
+    pthread_mutex_init(&wiring->lock, NULL);
+    wiring->config = mr_shared_config_new(config, true);
     wiring->lookups = mr_calloc(lookups ? lookups->n_children : 0, sizeof *wiring->lookups);
     wiring->pipelines = mr_calloc(pipelines->n_children, sizeof *wiring->pipelines);
     for (const struct mr_node *c = lookups ? lookups->children : NULL; c; c = c->next)
@@ -335,9 +317,64 @@ struct mr_app *mr_wiring_app(struct mr_wiring *wiring)
     return wiring->app;
 }
 
-int64_t mr_wiring_drain_timeout_ms(const struct mr_wiring *wiring)
+int64_t mr_wiring_drain_timeout_ms(struct mr_wiring *wiring)
 {
-    return wiring->drain_timeout_ms;
+    int64_t longest_ms = 0;
+    pthread_mutex_lock(&wiring->lock);
+    const struct mr_node *tree = mr_shared_config_tree(wiring->config);
+    for (const struct mr_node *c = mr_node_at(tree, "pipelines")->children; c; c = c->next) {
+        int64_t drain_ms = mr_node_int(c, "drain_timeout", 10000);
+        longest_ms = drain_ms > longest_ms ? drain_ms : longest_ms;
+    }
+    pthread_mutex_unlock(&wiring->lock);
+    return longest_ms;
+}
+
+static struct pipeline_wire *find_pipeline(struct mr_wiring *wiring, const char *name)
+{
+    for (size_t i = 0; i < wiring->n_pipelines; i++)
+        if (strcmp(wiring->pipelines[i].name, name) == 0)
+            return &wiring->pipelines[i];
+    return NULL;
+}
+
+struct mr_shared_config *mr_wiring_config(struct mr_wiring *wiring)
+{
+    pthread_mutex_lock(&wiring->lock);
+    struct mr_shared_config *config = mr_shared_config_acquire(wiring->config);
+    pthread_mutex_unlock(&wiring->lock);
+    return config;
+}
+
+struct mr_edition *mr_wiring_edition(struct mr_wiring *wiring, const char *pipeline)
+{
+    pthread_mutex_lock(&wiring->lock);
+    struct pipeline_wire *wire = find_pipeline(wiring, pipeline);
+    struct mr_edition *edition = wire ? mr_edition_acquire(wire->edition) : NULL;
+    pthread_mutex_unlock(&wiring->lock);
+    return edition;
+}
+
+struct mr_lookup *mr_wiring_lookup(struct mr_wiring *wiring, const char *pipeline)
+{
+    struct pipeline_wire *wire = find_pipeline(wiring, pipeline);
+    return wire ? wire->lookup : NULL;
+}
+
+void mr_wiring_adopt(struct mr_wiring *wiring, struct mr_shared_config *config,
+                     struct mr_edition *const *editions, size_t n)
+{
+    pthread_mutex_lock(&wiring->lock);
+    struct mr_shared_config *before = wiring->config;
+    wiring->config = mr_shared_config_acquire(config);
+    for (size_t i = 0; i < n; i++) {
+        struct pipeline_wire *wire = find_pipeline(wiring, mr_edition_node(editions[i])->name);
+        struct mr_edition *old = wire->edition;
+        wire->edition = mr_edition_acquire(editions[i]);
+        mr_edition_release(old);
+    }
+    pthread_mutex_unlock(&wiring->lock);
+    mr_shared_config_release(before);
 }
 
 void mr_wiring_free(struct mr_wiring *wiring)
@@ -351,7 +388,10 @@ void mr_wiring_free(struct mr_wiring *wiring)
         free(wire->topics.items);
         free(wire->sink_topics.items);
         free(wire->row_columns.items);
+        mr_edition_release(wire->edition);
     }
+    mr_shared_config_release(wiring->config);
+    pthread_mutex_destroy(&wiring->lock);
     free(wiring->lookups);
     free(wiring->pipelines);
     free(wiring);

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
@@ -28,7 +29,9 @@ struct source {
 };
 
 struct mr_bundle {
+    atomic_int refs;
     char *path;
+    char *missing;                /* could not be read */
     struct source *first, **last; /* in the order of loading */
     bool sealed;
     char hash[33];
@@ -37,14 +40,21 @@ struct mr_bundle {
 struct mr_bundle *mr_bundle_new(const char *path)
 {
     struct mr_bundle *bundle = mr_calloc(1, sizeof *bundle);
+    atomic_init(&bundle->refs, 1);
     bundle->path = mr_strdup(path);
     bundle->last = &bundle->first;
     return bundle;
 }
 
-void mr_bundle_free(struct mr_bundle *bundle)
+struct mr_bundle *mr_bundle_acquire(struct mr_bundle *bundle)
 {
-    if (!bundle)
+    atomic_fetch_add_explicit(&bundle->refs, 1, memory_order_relaxed);
+    return bundle;
+}
+
+void mr_bundle_release(struct mr_bundle *bundle)
+{
+    if (!bundle || atomic_fetch_sub_explicit(&bundle->refs, 1, memory_order_acq_rel) > 1)
         return;
     struct source *source = bundle->first;
     while (source) {
@@ -55,6 +65,7 @@ void mr_bundle_free(struct mr_bundle *bundle)
         free(source);
         source = next;
     }
+    free(bundle->missing);
     free(bundle->path);
     free(bundle);
 }
@@ -112,7 +123,8 @@ static const struct source *find_source(lua_State *L, struct mr_bundle *bundle, 
         char sentence[512];
         snprintf(sentence, sizeof sentence, "cannot read %s: %s", source->path, strerror(errno));
         free(source->name);
-        free(source->path);
+        free(bundle->missing);
+        bundle->missing = source->path;
         mr_buf_fini(&source->text);
         free(source);
         lua_pushstring(L, sentence);
@@ -221,4 +233,12 @@ const char *mr_bundle_path(const struct mr_bundle *bundle)
 const char *mr_bundle_text(const struct mr_bundle *bundle)
 {
     return bundle->first ? bundle->first->text.ptr : NULL;
+}
+
+const char *mr_bundle_file(const struct mr_bundle *bundle, size_t i)
+{
+    const struct source *source = bundle->first;
+    for (; source && i > 0; i--)
+        source = source->next;
+    return source ? source->path : i == 0 ? bundle->missing : NULL;
 }

@@ -145,6 +145,7 @@ static void fill_node(lua_State *L, int index, struct mr_node *node)
 {
     node->secret = flag_of(L, index, "secret");
     node->is_default = flag_of(L, index, "default");
+    node->reloadable = flag_of(L, index, "reloadable");
     lua_getfield(L, index, "value");
     switch (node->kind) {
     case MR_NODE_STRING:

@@ -426,7 +426,9 @@ end
 
 function walker:read(name, value, spec, at, path)
   local reader = spec.type == "any" and read.vars or read[spec.type]
-  return reader(self, name, value, spec.option, at, path, spec)
+  local node = reader(self, name, value, spec.option, at, path, spec)
+  if node then node.reloadable = spec.option.reloadable end
+  return node
 end
 
 --- Checks `config` along `spec`. places: { origin, set, of, assigned }. Returns the root node; what is wrong is

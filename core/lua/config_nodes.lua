@@ -1,6 +1,6 @@
 -- config_nodes.lua - the nodes of a checked configuration, and how things in it are called.
 --
--- A node: { name, kind, value, show, secret, from, default, children, by, at }. kind and value are those of
+-- A node: { name, kind, value, show, secret, from, default, reloadable, children, by, at }. kind and value are those of
 -- base/tree.h, `show` is how the user would write it, `from` what a secret was made from, `at` where it stands.
 -- Pure functions, in the trusted state of config.c. Tests: tests/spec/config_spec.lua.
 

@@ -352,7 +352,7 @@ static void close_script(struct mr_script *script)
     mr_buf_fini(&state->keys.bytes);
     mr_fields_fini(&state->fields);
     mr_json_free(state->json);
-    mr_bundle_free(state->bundle);
+    mr_bundle_release(state->bundle);
     free(state);
 }
 
@@ -377,7 +377,8 @@ bool mr_script_open(const struct mr_script_options *options, struct mr_script **
     *out = NULL;
     state->base.ops = &ops;
     state->options = *options;
-    state->bundle = mr_bundle_new(options->path);
+    state->bundle =
+        options->bundle ? mr_bundle_acquire(options->bundle) : mr_bundle_new(options->path);
     state->json = mr_json_new();
     state->library.json = state->json;
     size_t limit = options->output_limit_bytes;
@@ -395,4 +396,9 @@ bool mr_script_open(const struct mr_script_options *options, struct mr_script **
     }
     *out = &state->base;
     return true;
+}
+
+struct mr_bundle *mr_script_bundle(struct mr_script *script)
+{
+    return mr_bundle_acquire(state_of(script)->bundle);
 }

@@ -10,9 +10,13 @@
 #include "base/tree.h"
 #include "millrace/script.h"
 
+struct mr_bundle;
+
 struct mr_script_options {
     const char *path;
-    bool has_lookup; /* then the script has key and project, else map */
+    struct mr_bundle *bundle; /* its sources, read and sealed (bundle.h), in place of the files at
+                                 `path`; NULL: they are read. Acquired */
+    bool has_lookup;          /* then the script has key and project, else map */
     const struct mr_lookup_schema
         *lookup;                      /* NULL: not known yet (check without --connect), or none */
     const struct mr_row_schema *rows; /* NULL: no feedback rows, or not known yet */
@@ -31,5 +35,7 @@ struct mr_script_options {
  * line, and the nearest name where one is unknown. */
 MR_MUSTCHECK bool mr_script_open(const struct mr_script_options *options, struct mr_script **out,
                                  struct mr_error *err);
+/* The sources that it runs; mr_bundle_release. Another thread may open a script from them. */
+struct mr_bundle *mr_script_bundle(struct mr_script *script);
 
 #endif

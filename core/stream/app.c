@@ -14,7 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SCRIPT_CALLS = 4 }; /* into a script for one message */
+enum {
+    SCRIPT_CALLS = 4, /* into a script for one message */
+    OFFER_MS =
+        30000, /* for the workers to come by and look at a reload: none is stuck for longer */
+    SETTLE_MS = 2000, /* for them to take it into use, before it is said who is late */
+    STEP_MS = 1
+};
 
 struct lookup_slot {
     struct mr_refresh_options options;
@@ -70,6 +76,22 @@ void mr_app_add_pipeline(struct mr_app *app, const struct mr_worker_options *opt
     app->n_pipelines++;
 }
 
+/* What the longest of all scripts may take for a message. */
+static struct mr_budget build_budget(const struct mr_app *app)
+{
+    struct mr_budget budgets[MR_PHASES];
+    mr_phase_budgets(budgets);
+    struct mr_budget build = budgets[MR_PHASE_BUILD];
+    for (size_t i = 0; i < app->n_workers; i++) {
+        const struct mr_worker_settings *settings = &app->workers[i].options.settings;
+        int64_t calls_ms = settings->script_limit_ms *
+                           (SCRIPT_CALLS + settings->unit_outputs / MR_EACH_ROWS);
+        build.warn_ms = calls_ms > build.warn_ms ? (int)calls_ms : build.warn_ms;
+        build.give_up_ms = calls_ms * 2 > build.give_up_ms ? (int)calls_ms * 2 : build.give_up_ms;
+    }
+    return build;
+}
+
 static void watch_workers(struct mr_app *app)
 {
     struct mr_watch **watches = mr_calloc(app->n_workers, sizeof *watches);
@@ -77,15 +99,7 @@ static void watch_workers(struct mr_app *app)
     const char **list = mr_calloc(app->n_workers, sizeof *list);
     struct mr_budget budgets[MR_PHASES];
     mr_phase_budgets(budgets);
-    for (size_t i = 0; i < app->n_workers; i++) {
-        const struct mr_worker_options *options = &app->workers[i].options;
-        int64_t calls_ms =
-            options->script_limit_ms * (SCRIPT_CALLS + options->unit_outputs / MR_EACH_ROWS);
-        struct mr_budget *build = &budgets[MR_PHASE_BUILD];
-        build->warn_ms = calls_ms > build->warn_ms ? (int)calls_ms : build->warn_ms;
-        build->give_up_ms =
-            calls_ms * 2 > build->give_up_ms ? (int)calls_ms * 2 : build->give_up_ms;
-    }
+    budgets[MR_PHASE_BUILD] = build_budget(app);
     for (size_t i = 0; i < app->n_workers; i++) {
         const struct worker_slot *slot = &app->workers[i];
         snprintf(names[i], sizeof names[i], "%s/%d", slot->options.pipeline, slot->options.index);
@@ -203,6 +217,88 @@ void mr_app_describe(struct mr_app *app, struct mr_buf *out)
     put_count(out, app->n_pipelines, "pipeline");
     put_count(out, app->n_workers, "worker");
     put_count(out, app->n_lookups, "lookup");
+}
+
+static const struct mr_app_change *change_of(const struct worker_slot *slot,
+                                             const struct mr_app_change *changes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(changes[i].pipeline, slot->options.pipeline) == 0)
+            return &changes[i];
+    return NULL;
+}
+
+static enum mr_vote vote_of(const struct worker_slot *slot, struct mr_error *err)
+{
+    enum mr_vote vote = mr_worker_vote(slot->worker, err);
+    if (vote == MR_VOTE_PENDING && mr_worker_status(slot->worker).ended) {
+        mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN, "it has ended");
+        vote = MR_VOTE_NO;
+    }
+    if (vote == MR_VOTE_NO)
+        mr_error_context(err, "worker %s/%d", slot->options.pipeline, slot->options.index);
+    return vote;
+}
+
+/* Until all have said yes, or one has not. */
+static bool collect_votes(struct mr_app *app, const struct mr_app_change *changes, size_t n,
+                          struct mr_error *err)
+{
+    int64_t deadline_ms = mr_clock_mono_ms() + OFFER_MS;
+    for (size_t i = 0; i < app->n_workers; i++) {
+        const struct worker_slot *slot = &app->workers[i];
+        enum mr_vote vote = MR_VOTE_YES;
+        while (change_of(slot, changes, n) && (vote = vote_of(slot, err)) == MR_VOTE_PENDING) {
+            if (atomic_load(&app->stop))
+                return mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN, "the program is stopping");
+            if (mr_clock_mono_ms() >= deadline_ms)
+                return mr_error_set(err, MR_RETRY, MR_EXIT_TRY_AGAIN,
+                                    "worker %s/%d was busy for %d s; reload again",
+                                    slot->options.pipeline, slot->options.index, OFFER_MS / 1000);
+            mr_clock_sleep_ms(STEP_MS);
+        }
+        if (vote == MR_VOTE_NO)
+            return false;
+    }
+    return true;
+}
+
+static size_t count_late(const struct mr_app *app)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < app->n_workers; i++)
+        n += !mr_worker_settled(app->workers[i].worker);
+    return n;
+}
+
+bool mr_app_reload(struct mr_app *app, const struct mr_app_change *changes, size_t n,
+                   size_t *n_late, struct mr_error *err)
+{
+    *n_late = 0;
+    for (size_t i = 0; i < app->n_workers; i++) {
+        const struct mr_app_change *change = change_of(&app->workers[i], changes, n);
+        if (change)
+            mr_worker_offer(app->workers[i].worker, change->edition, &change->settings);
+    }
+    bool take = collect_votes(app, changes, n, err);
+    for (size_t i = 0; i < app->n_workers; i++) {
+        struct worker_slot *slot = &app->workers[i];
+        const struct mr_app_change *change = change_of(slot, changes, n);
+        if (!change)
+            continue;
+        mr_worker_decide(slot->worker, take);
+        if (take)
+            slot->options.settings = change->settings;
+    }
+    if (!take)
+        return false;
+    if (app->watchdog)
+        mr_watchdog_set_budget(app->watchdog, MR_PHASE_BUILD, build_budget(app));
+    int64_t deadline_ms = mr_clock_mono_ms() + SETTLE_MS;
+    while ((*n_late = count_late(app)) > 0 && !atomic_load(&app->stop) &&
+           mr_clock_mono_ms() < deadline_ms)
+        mr_clock_sleep_ms(STEP_MS);
+    return true;
 }
 
 void mr_app_request_stop(struct mr_app *app)

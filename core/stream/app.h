@@ -44,6 +44,22 @@ void mr_app_describe(struct mr_app *app, struct mr_buf *out);
 
 /* Lets lookups take a read that is held back since rows are missing; false: none is. Any thread. */
 bool mr_app_accept(struct mr_app *app);
+
+/* What a reload brings for one pipeline. */
+struct mr_app_change {
+    const char *pipeline;
+    struct mr_edition *edition; /* the one that it has: the script stays as it is */
+    struct mr_worker_settings settings;
+};
+/*
+ * Offers each worker of these pipelines what is new, and lets all take it into use, each between
+ * two of its units, once every one of them has opened its script; otherwise none takes anything,
+ * and *err names the worker and why (MR_RETRY: it was too busy, or the program is stopping).
+ * *n_late: workers that finish a fan-out with the old script first. Waits for the workers, which go
+ * on with their work; a stop ends it at once. One thread at a time, and never beside mr_app_join.
+ */
+MR_MUSTCHECK bool mr_app_reload(struct mr_app *app, const struct mr_app_change *changes, size_t n,
+                                size_t *n_late, struct mr_error *err);
 void mr_app_request_stop(struct mr_app *app);
 /* Set by mr_app_request_stop; for adapters whose waits should end early. Lives as long as the app.
  */

@@ -160,6 +160,13 @@ struct mr_watchdog *mr_watchdog_start(struct mr_watch *const *watches, const cha
     return dog;
 }
 
+void mr_watchdog_set_budget(struct mr_watchdog *dog, enum mr_phase phase, struct mr_budget budget)
+{
+    pthread_mutex_lock(&dog->lock);
+    dog->budgets[phase] = budget;
+    pthread_mutex_unlock(&dog->lock);
+}
+
 void mr_watchdog_stop(struct mr_watchdog *dog)
 {
     pthread_mutex_lock(&dog->lock);

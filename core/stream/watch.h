@@ -60,6 +60,8 @@ struct mr_watchdog;
 struct mr_watchdog *mr_watchdog_start(struct mr_watch *const *watches, const char *const *names,
                                       size_t n, const struct mr_budget *budgets,
                                       void (*give_up)(void *arg), void *arg);
+/* From now on; any thread, before stop. */
+void mr_watchdog_set_budget(struct mr_watchdog *dog, enum mr_phase phase, struct mr_budget budget);
 void mr_watchdog_stop(struct mr_watchdog *dog);
 
 #endif

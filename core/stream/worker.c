@@ -175,8 +175,10 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
                 pass.more = false;
             if (pass.more && ++chunks >= SERVE_AFTER && !serve_group(worker, &paused))
                 pass.more = paused = false;
-            if (pass.more)
+            if (pass.more) {
+                mr_worker_heed_offer(worker);
                 mr_worker_heed_staleness(worker);
+            }
             if (worker->paused) /* the message comes again, and goes on after its cursor */
                 pass.more = false;
             break;
@@ -325,6 +327,8 @@ void mr_worker_run(struct mr_worker *worker)
     mr_log_thread_name(name);
     if (mr_worker_open_all(worker))
         while (!mr_worker_stopping(worker)) {
+            mr_worker_heed_offer(worker);
+            mr_worker_swap_if_due(worker);
             mr_worker_heed_staleness(worker);
             bool busy = poll_source(worker);
             mr_worker_commit_if_due(worker, !busy);
@@ -353,6 +357,8 @@ struct mr_worker *mr_worker_new(const struct mr_worker_options *options, atomic_
     struct mr_worker *worker = mr_calloc(1, sizeof *worker);
     worker->options = *options;
     worker->stop = stop;
+    worker->edition = mr_edition_acquire(options->edition);
+    worker->offer.settled = true;
     pthread_mutex_init(&worker->lock, NULL);
     snprintf(worker->status.problem, sizeof worker->status.problem, "starting");
     mr_delivery_init(&worker->delivery, options->pipeline, &options->delivery);
@@ -360,9 +366,9 @@ struct mr_worker *mr_worker_new(const struct mr_worker_options *options, atomic_
     worker->pipeline = (struct mr_pipeline){
         .lookup = options->lookup,
         .span = mr_span_new(),
-        .unit_outputs = options->unit_outputs,
-        .unit_bytes = options->unit_bytes,
-        .max_message_bytes = options->max_message_bytes,
+        .unit_outputs = options->settings.unit_outputs,
+        .unit_bytes = options->settings.unit_bytes,
+        .max_message_bytes = options->settings.max_message_bytes,
     };
     mr_watch_init(&worker->watch, options->pipeline);
     worker->delivery.watch = &worker->watch;
@@ -380,6 +386,7 @@ struct mr_worker *mr_worker_start(const struct mr_worker_options *options, atomi
 int mr_worker_free(struct mr_worker *worker)
 {
     int exit_code = worker->exit_code;
+    mr_worker_forget_offers(worker); /* those that came after its end */
     pthread_mutex_destroy(&worker->lock);
     free(worker);
     return exit_code;

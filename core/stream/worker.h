@@ -13,6 +13,7 @@
 #include "millrace/source.h"
 #include "millrace/store.h"
 #include "stream/delivery.h"
+#include "stream/edition.h"
 #include "stream/fresh.h"
 
 #include <stdatomic.h>
@@ -23,8 +24,11 @@ struct mr_worker_factory {
     bool (*source)(void *arg, int index, struct mr_source **out, struct mr_error *err);
     bool (*sink)(void *arg, int index, struct mr_sink **out, struct mr_error *err);
     bool (*store)(void *arg, int index, struct mr_store **out, struct mr_error *err);
-    bool (*script)(void *arg, int index, const struct mr_lookup_schema *lookup,
-                   const struct mr_row_schema *rows, struct mr_script **out, struct mr_error *err);
+    /* `edition` is that of the options, or one that a reload has brought; lives longer than the
+     * script. */
+    bool (*script)(void *arg, int index, const struct mr_edition *edition,
+                   const struct mr_lookup_schema *lookup, const struct mr_row_schema *rows,
+                   struct mr_script **out, struct mr_error *err);
 };
 
 struct mr_worker_options {
@@ -34,10 +38,8 @@ struct mr_worker_options {
     struct mr_lookup *lookup; /* NULL: `map` */
     struct mr_fresh *fresh;   /* of the lookup; NULL: never stale */
     struct mr_delivery_options delivery;
-    int64_t linger_ms;
-    int64_t script_limit_ms; /* of one call into the script: the watchdog gives it several */
-    uint32_t unit_outputs;
-    size_t unit_bytes, max_message_bytes;
+    struct mr_edition *edition; /* NULL: the factory needs none */
+    struct mr_worker_settings settings;
 };
 
 struct mr_worker_status {
@@ -61,6 +63,21 @@ int mr_worker_free(struct mr_worker *worker);
 /* What its thread is at; lives as long as the worker. */
 struct mr_watch *mr_worker_watch(struct mr_worker *worker);
 struct mr_worker_status mr_worker_status(struct mr_worker *worker);
+
+/*
+ * A reload, driven by one other thread: every worker is offered the new edition and opens a script
+ * from it beside its own, in its own thread, when it comes by; once all have said yes, all are told
+ * to take it, else to drop it. A worker takes it into use between two units, and not before a
+ * fan-out that it has begun is done. Nothing of this waits.
+ */
+enum mr_vote { MR_VOTE_PENDING, MR_VOTE_YES, MR_VOTE_NO };
+/* The edition it has got already is agreed to without opening anything: for new settings alone. */
+void mr_worker_offer(struct mr_worker *worker, struct mr_edition *edition,
+                     const struct mr_worker_settings *settings);
+enum mr_vote mr_worker_vote(struct mr_worker *worker, struct mr_error *err); /* NO: *err says why */
+void mr_worker_decide(struct mr_worker *worker, bool take);
+bool mr_worker_settled(struct mr_worker *worker); /* what it was told to take is in use */
+
 /* Waits for the thread until the deadline (monotonic), frees the worker; its exit code. False:
  * still running. */
 bool mr_worker_join(struct mr_worker *worker, int64_t deadline_mono_ms, int *exit_code);

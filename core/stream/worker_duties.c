@@ -32,7 +32,7 @@ int64_t mr_worker_now_ms(struct mr_worker *worker)
  * the next, one that was decided doubles it again. */
 static void size_unit(struct mr_worker *worker, uint64_t n_outputs, bool decided)
 {
-    uint32_t *limit = &worker->pipeline.unit_outputs, most = worker->options.unit_outputs;
+    uint32_t *limit = &worker->pipeline.unit_outputs, most = worker->options.settings.unit_outputs;
     if (decided)
         *limit = *limit < most / 2 ? *limit * 2 : most;
     else if (n_outputs / 2 < *limit)
@@ -181,7 +181,7 @@ void mr_worker_commit_if_due(struct mr_worker *worker, bool queue_empty)
         return;
     }
     int64_t age_ms = mr_clock_mono_ms() - worker->unit.opened_ms;
-    if (queue_empty || age_ms >= worker->options.linger_ms ||
+    if (queue_empty || age_ms >= worker->options.settings.linger_ms ||
         mr_pipeline_unit_full(&worker->pipeline, &worker->unit))
         mr_worker_commit_unit(worker);
 }

@@ -28,6 +28,7 @@ bool mr_worker_open_script(struct mr_worker *worker, struct mr_error *err)
     const struct mr_table *table = pin.table;
     if (!worker->script || rows != worker->script_rows ||
         (table && !mr_lookup_schema_equal(worker->script_columns, mr_table_schema(table)))) {
+        mr_worker_close_beside(worker);
         if (worker->script)
             worker->script->ops->close(worker->script);
         worker->script = NULL;
@@ -35,7 +36,8 @@ bool mr_worker_open_script(struct mr_worker *worker, struct mr_error *err)
         worker->script_columns = table ? mr_lookup_schema_copy(mr_table_schema(table)) : NULL;
         worker->script_rows = rows;
         ok = worker->options.factory.script(worker->options.factory.arg, worker->options.index,
-                                            worker->script_columns, rows, &worker->script, err);
+                                            worker->edition, worker->script_columns, rows,
+                                            &worker->script, err);
         worker->pipeline.script = worker->script;
         worker->pipeline.rows = rows;
     }
@@ -70,6 +72,8 @@ bool mr_worker_open_all(struct mr_worker *worker)
 {
     struct mr_error err;
     while (!mr_worker_stopping(worker)) {
+        mr_worker_heed_offer(worker);
+        mr_worker_swap_if_due(worker);
         worker->awaits_lookup = false;
         mr_watch_enter(&worker->watch, MR_PHASE_OPEN);
         if (open_parts(worker, &err)) {
@@ -104,8 +108,10 @@ void mr_worker_close_all(struct mr_worker *worker)
     }
     if (worker->sink)
         worker->sink->ops->close(worker->sink);
+    mr_worker_forget_offers(worker);
     if (worker->script)
         worker->script->ops->close(worker->script);
+    mr_edition_release(worker->edition);
     if (worker->store)
         worker->store->ops->close(worker->store);
     free_columns(worker);

@@ -1,10 +1,10 @@
 /*
  * worker_state.h - a worker from the inside, shared by the files that make it up: worker.c (the
  * loop, and one message), worker_duties.c (what is due besides), worker_open.c (its parts),
- * worker_state.c (errors, partitions, recovery).
+ * worker_reload.c (a new script for the old one), worker_state.c (errors, partitions, recovery).
  *
- * Private to the engine. Everything here belongs to the worker's thread, but for `status`, which
- * has a lock, and `stop`.
+ * Private to the engine. Everything here belongs to the worker's thread, but for `status` and
+ * `offer`, which have a lock, and `stop`.
  */
 #ifndef MR_STREAM_WORKER_STATE_H
 #define MR_STREAM_WORKER_STATE_H
@@ -17,17 +17,40 @@
 
 #include <pthread.h>
 
+/* What the thread that reloads and the worker's tell each other. Holds a reference each. */
+struct mr_offer {
+    struct mr_edition *offered, *accepted; /* accepted: not yet noticed by the worker */
+    struct mr_worker_settings offered_settings, accepted_settings;
+    unsigned serial, accepted_serial;
+    enum mr_vote vote;
+    struct mr_error err; /* of a vote that says no */
+    bool settled;
+};
+
+/* A script beside the one in use, opened or not yet (NULL). */
+struct mr_beside {
+    bool there;
+    unsigned serial; /* of the offer */
+    struct mr_edition *edition;
+    struct mr_script *script;
+    struct mr_worker_settings settings;
+};
+
 struct mr_worker {
     struct mr_worker_options options;
     atomic_bool *stop;
     struct mr_thread thread;
     pthread_mutex_t lock;
     struct mr_worker_status status;
+    struct mr_offer offer;
+    atomic_bool offer_changed;
 
     struct mr_source *source;
     struct mr_sink *sink;
     struct mr_store *store;
     struct mr_script *script;
+    struct mr_edition *edition;              /* from which it was opened */
+    struct mr_beside tried, coming;          /* offered, and decided: used from the next unit on */
     const struct mr_row_schema *script_rows; /* what the script was opened with */
     struct mr_lookup_schema *script_columns;
     struct mr_delivery delivery;
@@ -82,6 +105,18 @@ bool mr_worker_open_script(struct mr_worker *worker, struct mr_error *err);
 /* Until the services are there. False: told to stop, or a person is needed. */
 bool mr_worker_open_all(struct mr_worker *worker);
 void mr_worker_close_all(struct mr_worker *worker);
+
+/* --- worker_reload.c --- */
+/* Opens what is offered, votes, takes note of the decision. Also between chunks of a fan-out. */
+void mr_worker_heed_offer(struct mr_worker *worker);
+/* Between messages: what is decided takes the place of the script in use, unless a fan-out is half
+ * sent. */
+void mr_worker_swap_if_due(struct mr_worker *worker);
+/* The tables have another shape than the scripts beside were opened with: they are opened again
+ * when they are needed. */
+void mr_worker_close_beside(struct mr_worker *worker);
+/* At the end. */
+void mr_worker_forget_offers(struct mr_worker *worker);
 
 /* --- worker_duties.c --- */
 int64_t mr_worker_now_ms(struct mr_worker *worker);

@@ -39,11 +39,12 @@ static bool make_store(void *arg, int index, struct mr_store **out, struct mr_er
     *out = sim_store(arg);
     return true;
 }
-static bool make_script(void *arg, int index, const struct mr_lookup_schema *lookup,
-                        const struct mr_row_schema *rows, struct mr_script **out,
-                        struct mr_error *err)
+static bool make_script(void *arg, int index, const struct mr_edition *edition,
+                        const struct mr_lookup_schema *lookup, const struct mr_row_schema *rows,
+                        struct mr_script **out, struct mr_error *err)
 {
     (void)index;
+    (void)edition;
     (void)err;
     *out = sim_script(arg, lookup, rows != NULL);
     return true;
@@ -83,10 +84,10 @@ static void worker_start(int slot)
                      .flush_timeout_ms = 25000,
                      .claim_timeout_ms = 1000,
                      .decide_within_ms = 5000},
-        .linger_ms = 20,
-        .unit_outputs = sim.unit_outputs,
-        .unit_bytes = 1 << 16,
-        .max_message_bytes = 100,
+        .settings.linger_ms = 20,
+        .settings.unit_outputs = sim.unit_outputs,
+        .settings.unit_bytes = 1 << 16,
+        .settings.max_message_bytes = 100,
     };
     worker->engine = mr_worker_new(&options, &worker->stop);
     sim_stage_enter(worker);

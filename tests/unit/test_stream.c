@@ -56,12 +56,13 @@ static bool make_store(void *arg, int index, struct mr_store **out, struct mr_er
     *out = mem_store(arg);
     return true;
 }
-static bool make_script(void *arg, int index, const struct mr_lookup_schema *lookup,
-                        const struct mr_row_schema *rows, struct mr_script **out,
-                        struct mr_error *err)
+static bool make_script(void *arg, int index, const struct mr_edition *edition,
+                        const struct mr_lookup_schema *lookup, const struct mr_row_schema *rows,
+                        struct mr_script **out, struct mr_error *err)
 {
     (void)arg;
     (void)index;
+    (void)edition;
     (void)err;
     *out = mem_script(lookup, rows != NULL);
     return true;
@@ -92,10 +93,10 @@ static void bench_init(struct bench *bench, int rows_per_key)
                      .dead_topic = -1,
                      .flush_timeout_ms = 100,
                      .claim_timeout_ms = 100},
-        .linger_ms = 20,
-        .unit_outputs = 50,
-        .unit_bytes = 1 << 20,
-        .max_message_bytes = 100,
+        .settings.linger_ms = 20,
+        .settings.unit_outputs = 50,
+        .settings.unit_bytes = 1 << 20,
+        .settings.max_message_bytes = 100,
     };
 }
 
@@ -271,7 +272,7 @@ static void any_fault_at_any_step_leaves_the_rows_exact(void **state)
                 snprintf(text, sizeof text, "a m%d", i);
                 mem_add(&bench.world, i % MEM_PARTS, text);
             }
-            bench.options.unit_outputs = 20;
+            bench.options.settings.unit_outputs = 20;
             bench.world.fault = (enum mem_fault)fault;
             bench.world.fault_in = in;
             bench_start(&bench);
@@ -324,7 +325,7 @@ static void a_restart_in_the_middle_of_a_fan_out_goes_on(void **state)
     (void)state;
     struct bench bench;
     bench_init(&bench, 500);
-    bench.options.unit_outputs = 5;
+    bench.options.settings.unit_outputs = 5;
     mem_add(&bench.world, 0, "a big");
     bench_start(&bench);
     wait_for(&bench.world.rows, "big|a-0020", 1);
@@ -587,7 +588,7 @@ static void a_stop_does_not_wait_for_the_end_of_a_fan_out(void **state)
     (void)state;
     struct bench bench;
     odd_init(&bench, 500, SIZE_MAX);
-    bench.options.unit_outputs = 50;
+    bench.options.settings.unit_outputs = 50;
     odd.commits_left = MEM_PARTS + 3; /* first positions, then chunks */
     odd.stop = &bench.stop;
     mem_add(&bench.world, 0, "a big");
@@ -611,7 +612,7 @@ static void a_rebalance_does_not_wait_for_the_end_of_a_fan_out(void **state)
     for (int late = 0; late < 2; late++) {
         struct bench bench;
         odd_init(&bench, 1000, SIZE_MAX);
-        bench.options.unit_outputs = 10;
+        bench.options.settings.unit_outputs = 10;
         odd.commits_left = late ? MEM_PARTS + 50 : MEM_PARTS + 1;
         odd.rebalance = &bench.world;
         mem_add(&bench.world, 0, "a big");
@@ -687,7 +688,7 @@ static void a_fan_out_pauses_between_chunks_and_goes_on_after_its_cursor(void **
     odd_init(&bench, 500, SIZE_MAX);
     struct mr_fresh *fresh = bench.options.fresh = odd.goes_stale = mr_fresh_new(&pauses);
     mr_fresh_set(fresh, mr_clock_mono_ms(), 0);
-    bench.options.unit_outputs = 50;
+    bench.options.settings.unit_outputs = 50;
     odd.commits_left = MEM_PARTS + 3; /* first positions, then chunks */
     mem_add(&bench.world, 0, "a big");
     bench_start(&bench);
@@ -767,8 +768,8 @@ static void many_messages_at_fault_do_not_send_the_others_as_often(void **state)
     enum { N = 256 };
     struct bench bench;
     bench_init(&bench, 1);
-    bench.options.unit_outputs = N;
-    bench.options.linger_ms = 10000;
+    bench.options.settings.unit_outputs = N;
+    bench.options.settings.linger_ms = 10000;
     for (int i = 0; i < N; i++) {
         char text[32];
         snprintf(text, sizeof text, i % 2 ? "a unsendable%d" : "a good%d", i);
@@ -791,7 +792,7 @@ static void a_flood_of_bad_messages_is_kept_in_units_of_bounded_size(void **stat
     (void)state;
     struct bench bench;
     bench_init(&bench, 1);
-    bench.options.linger_ms = 10000;
+    bench.options.settings.linger_ms = 10000;
     for (int i = 0; i < 500; i++)
         mem_add(&bench.world, 0, "bad broken");
     bench_start(&bench);
@@ -1176,7 +1177,7 @@ static void kafka_alone_goes_on_in_the_middle_of_a_fan_out(void **state)
     (void)state;
     struct bench bench;
     bench_init(&bench, 500);
-    bench.options.unit_outputs = 5;
+    bench.options.settings.unit_outputs = 5;
     bench.options.factory.store = NULL;
     bench.options.delivery.dead_topic = 1;
     mem_add(&bench.world, 0, "a big");
