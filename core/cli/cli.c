@@ -24,7 +24,8 @@ enum {
     TAKES_AUDIT = 64,   /* --since, --until */
     TAKES_REPAIR = 128, /* --topic, --partition, --all, --take */
     TAKES_PRINT = 256,
-    TAKES_ALL = 512 /* --help */
+    TAKES_TRY = 512,    /* --rows, --now, --records, --against-live */
+    TAKES_ALL = 1 << 30 /* --help */
 };
 
 static const struct command {
@@ -35,6 +36,7 @@ static const struct command {
     {"run", mr_cli_run, TAKES_CONFIG},
     {"check", mr_cli_check, TAKES_CONFIG | TAKES_JSON | TAKES_CONNECT},
     {"init", mr_cli_init, TAKES_CONFIG | TAKES_INIT | TAKES_PRINT},
+    {"try", mr_cli_try, TAKES_CONFIG | TAKES_TRY | TAKES_WORD},
     {"audit", mr_cli_audit, TAKES_CONFIG | TAKES_JSON | TAKES_AUDIT | TAKES_WORD},
     {"repair", mr_cli_repair, TAKES_CONFIG | TAKES_REPAIR | TAKES_PRINT | TAKES_WORD},
     {"config", mr_cli_config, TAKES_CONFIG | TAKES_JSON | TAKES_DOCS},
@@ -57,7 +59,10 @@ enum {
     OPT_TOPIC,
     OPT_PARTITION,
     OPT_ALL,
-    OPT_TAKE
+    OPT_TAKE,
+    OPT_ROWS,
+    OPT_NOW,
+    OPT_RECORDS
 };
 
 static const struct option_rule {
@@ -79,6 +84,9 @@ static const struct option_rule {
     {"partition", required_argument, OPT_PARTITION, TAKES_REPAIR},
     {"all", no_argument, OPT_ALL, TAKES_REPAIR},
     {"take", required_argument, OPT_TAKE, TAKES_REPAIR},
+    {"rows", required_argument, OPT_ROWS, TAKES_TRY},
+    {"now", required_argument, OPT_NOW, TAKES_TRY},
+    {"records", no_argument, OPT_RECORDS, TAKES_TRY},
     {"help", no_argument, 'h', TAKES_ALL},
 };
 enum { N_RULES = sizeof rules / sizeof *rules };
@@ -192,6 +200,15 @@ static bool take_own_option(const struct command *command, int value, struct mr_
         return true;
     case OPT_TAKE:
         args->take = optarg;
+        return true;
+    case OPT_ROWS:
+        args->rows = optarg;
+        return true;
+    case OPT_NOW:
+        args->now = optarg;
+        return true;
+    case OPT_RECORDS:
+        args->records = true;
         return true;
     default:
         args->docs = true;

@@ -17,13 +17,17 @@ struct mr_cli_args {
     const char *config;      /* -c; "config.lua" unless given */
     const char *const *sets; /* --set, in order */
     size_t n_sets;
-    const char *word; /* of `help`: the command; of `audit` and `repair`: the pipeline; or NULL */
+    const char
+        *word; /* of `help`: the command; of `try`, `audit` and `repair`: the pipeline; or NULL */
     bool json, connect, print, create_topics, docs;
     int partitions, replication; /* of topics to create; 0: the brokers' defaults */
     const char *since, *until;   /* of `audit`; NULL: not given */
     const char *topic, *take;    /* of `repair`; NULL: not given */
     int partition;               /* of `repair`; -1: not given */
     bool all;
+    const char *rows, *now; /* of `try`; NULL: not given */
+    bool records;           /* of `try` */
+    bool against_live;      /* of `try` */
 };
 
 /* Finds the command, reads its options, runs it. */
@@ -34,6 +38,7 @@ bool mr_cli_abandoned(void);
 int mr_cli_run(const struct mr_cli_args *args);
 int mr_cli_check(const struct mr_cli_args *args);
 int mr_cli_init(const struct mr_cli_args *args);
+int mr_cli_try(const struct mr_cli_args *args);
 int mr_cli_audit(const struct mr_cli_args *args);
 int mr_cli_repair(const struct mr_cli_args *args);
 int mr_cli_config(const struct mr_cli_args *args);

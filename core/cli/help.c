@@ -20,6 +20,7 @@ static const char general[] =
     "  check    look for errors in configuration and scripts; --connect asks Kafka and Postgres "
     "too\n"
     "  init     create what pipelines and lookups need in Postgres and Kafka, or print it\n"
+    "  try      the whole pipeline on standard input, without Kafka and Postgres\n"
     "  audit    compare the messages that were written with the rows that were written\n"
     "  repair   set where a halted pipeline goes on, as its last log line asks\n"
     "  config   print the configuration in force, defaults filled in\n"
@@ -83,6 +84,37 @@ static const struct {
      "      --partitions N  of created topics; the broker's default unless given\n"
      "      --replication N replicas of created topics; the broker's default unless "
      "given\n" COMMON},
+    {"try",
+     "Examples\n"
+     "  millrace try promo --rows subscribers.csv < campaigns.jsonl\n"
+     "  millrace try --rows rows.jsonl --now 2026-11-22T12:00:00Z < in.jsonl | jq .message.value\n"
+     "  millrace try < in.jsonl | jq 'select(.dead)'\n"
+     "  kcat -C -b localhost -t topic_in -c 100 -e -J | millrace try --records --rows rows.csv\n"
+     "\n"
+     "Runs each line of standard input, the JSON value of a message, through the whole pipeline "
+     "and\n"
+     "prints what would be sent and written, a JSON object a line, in the order of the input:\n"
+     "  {\"line\":1,\"message\":{\"topic\":..,\"key\":..,\"headers\":[[name,value],..],"
+     "\"value\":..},\"row\":{..}}\n"
+     "  {\"line\":2,\"dropped\":\"the reason\"}\n"
+     "  {\"line\":3,\"dead\":{\"class\":\"schema\",\"error\":\"..\"}}\n"
+     "The script is the real one, and so is all that runs it; Kafka and Postgres are not asked. "
+     "Rows are\n"
+     "shown as the script made them: only the daemon and `millrace check --connect` know the "
+     "table's\n"
+     "columns. Everything else goes to standard error. Exits 0; 65 if a message would become a "
+     "dead\n"
+     "letter; 78 if configuration or script are wrong.\n"
+     "\n"
+     "Options\n"
+     "      --rows FILE     the lookup's table: CSV whose first line names the columns (\"id\" or\n"
+     "                      \"price:numeric\"), or JSON lines; types that are not said are "
+     "guessed\n"
+     "      --now T         the time that the script sees: unix seconds, or "
+     "2026-11-22T12:00:00Z\n"
+     "      --records       a line is a whole message: {\"value\":.., \"key\":.., "
+     "\"headers\":{..},\n"
+     "                      \"timestamp\":ms, \"topic\":..}, or what kcat -J prints\n" COMMON},
     {"audit",
      "Examples\n"
      "  millrace audit\n"
@@ -175,10 +207,12 @@ void mr_cli_help_text(const char *command, FILE *out)
     const char *page = page_of(command);
     if (page)
         fprintf(out, "Usage: millrace %s%s\n\n%s", command,
-                strcmp(command, "help") == 0                                      ? " [COMMAND]"
-                : strcmp(command, "audit") == 0 || strcmp(command, "repair") == 0 ? " [PIPELINE] "
-                                                                                    "[OPTION]..."
-                                                                                  : " [OPTION]...",
+                strcmp(command, "help") == 0 ? " [COMMAND]"
+                : strcmp(command, "audit") == 0 || strcmp(command, "repair") == 0 ||
+                        strcmp(command, "try") == 0
+                    ? " [PIPELINE] "
+                      "[OPTION]..."
+                    : " [OPTION]...",
                 page);
     else
         fprintf(out,

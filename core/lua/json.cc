@@ -339,6 +339,78 @@ bool mr_json_pick(struct mr_json *json, const char *path, struct mr_buf *out)
            find(root, path, out) == simdjson::SUCCESS;
 }
 
+using member_fn = void (*)(void *arg, struct mr_bytes name, enum mr_json_kind kind,
+                           struct mr_bytes text);
+
+static enum mr_json_kind kind_of(ondemand::json_type type, std::string_view text) noexcept
+{
+    switch (type) {
+    case ondemand::json_type::null:
+        return MR_JSON_NULL;
+    case ondemand::json_type::boolean:
+        return MR_JSON_BOOL;
+    case ondemand::json_type::string:
+        return MR_JSON_STRING;
+    case ondemand::json_type::object:
+        return MR_JSON_OBJECT;
+    case ondemand::json_type::array:
+        return MR_JSON_ARRAY;
+    default:
+        return text.find_first_of(".eE") == text.npos ? MR_JSON_INT : MR_JSON_NUMBER;
+    }
+}
+
+static simdjson::error_code tell(ondemand::value value, std::string_view name, member_fn member,
+                                 void *arg) noexcept
+{
+    ondemand::json_type type;
+    std::string_view text;
+    SIMDJSON_TRY(value.type().get(type));
+    bool is_string = type == ondemand::json_type::string;
+    SIMDJSON_TRY((is_string ? value.get_string() : simdjson::to_json_string(value)).get(text));
+    while (!is_string && !text.empty() && strchr(" \t\r\n", text.back()))
+        text.remove_suffix(1); /* simdjson's token goes up to the next one */
+    member(arg, {name.data(), name.size()}, kind_of(type, text), {text.data(), text.size()});
+    return simdjson::SUCCESS;
+}
+
+static simdjson::error_code each(ondemand::document &document, member_fn member, void *arg) noexcept
+{
+    ondemand::json_type type;
+    SIMDJSON_TRY(document.type().get(type));
+    if (type == ondemand::json_type::array) {
+        ondemand::array array;
+        SIMDJSON_TRY(document.get_array().get(array));
+        for (auto item : array) {
+            ondemand::value value;
+            SIMDJSON_TRY(item.get(value));
+            SIMDJSON_TRY(tell(value, {}, member, arg));
+        }
+        return simdjson::SUCCESS;
+    }
+    ondemand::object object;
+    SIMDJSON_TRY(document.get_object().get(object));
+    for (auto item : object) {
+        ondemand::field field;
+        std::string_view name;
+        SIMDJSON_TRY(std::move(item).get(field));
+        SIMDJSON_TRY(field.unescaped_key().get(name));
+        ondemand::value value = field.value();
+        SIMDJSON_TRY(tell(value, name, member, arg));
+    }
+    return simdjson::SUCCESS;
+}
+
+bool mr_json_each(struct mr_json *json, member_fn member, void *arg)
+{
+    ondemand::document document;
+    if (json->picker
+            .iterate(json->text.ptr, json->text.len, json->text.len + simdjson::SIMDJSON_PADDING)
+            .get(document))
+        return false;
+    return !each(document, member, arg);
+}
+
 /* --- to Lua --- */
 
 enum { NAMES = 128 };

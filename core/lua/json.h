@@ -36,6 +36,25 @@ MR_MUSTCHECK bool mr_json_push(struct mr_json *json, struct lua_State *L, struct
  * the first. False: there is none, or it is null; nothing is appended. Needs no Lua. */
 MR_MUSTCHECK bool mr_json_pick(struct mr_json *json, const char *path, struct mr_buf *out);
 
+/* What a member is, and how `text` shows it: a string without quotes and escapes, a number as it
+ * was written, an object or array as JSON. */
+enum mr_json_kind {
+    MR_JSON_NULL,
+    MR_JSON_BOOL,
+    MR_JSON_INT,    /* without a point or exponent; any size */
+    MR_JSON_NUMBER, /* any other */
+    MR_JSON_STRING,
+    MR_JSON_OBJECT,
+    MR_JSON_ARRAY
+};
+/* Calls `member` for each member of the object (or item of the array, without a name) that was
+ * parsed last, in order, doubled names each time. Texts live until it returns. False: it is neither
+ * object nor array. Needs no Lua. */
+MR_MUSTCHECK bool mr_json_each(struct mr_json *json,
+                               void (*member)(void *arg, struct mr_bytes name,
+                                              enum mr_json_kind kind, struct mr_bytes text),
+                               void *arg);
+
 /* The metatable of arrays; made on first use. */
 void mr_json_push_array_meta(struct lua_State *L);
 /* The table at `index` is an array: it has that metatable, or t[1] is not nil. */
