@@ -6,8 +6,6 @@
  */
 #include "cli/settings.h"
 
-#include "lua/script.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -52,33 +50,6 @@ const struct mr_node *mr_settings_writer(const struct mr_node *pipeline)
 {
     const struct mr_node *sink = mr_node_at(pipeline, "sinks.kafka.kafka");
     return sink ? sink : mr_node_at(pipeline, "source.kafka");
-}
-
-struct mr_names mr_settings_topics(const struct mr_node *pipeline)
-{
-    const char *topic = mr_node_text(pipeline, "sinks.kafka.topic");
-    struct mr_names names = {.items = mr_calloc(1, sizeof *names.items)};
-    if (topic)
-        names.items[names.n++] = topic;
-    return names;
-}
-
-void mr_settings_script(const struct mr_node *pipeline, const struct mr_names *topics,
-                        struct mr_script_options *out)
-{
-    *out = (struct mr_script_options){
-        .path = mr_node_text(pipeline, "script"),
-        .has_lookup = mr_node_text(pipeline, "lookup") != NULL,
-        .has_message = mr_node_text(pipeline, "sinks.kafka.topic") != NULL,
-        .topics = topics->items,
-        .n_topics = topics->n,
-        .vars = mr_node_at(pipeline, "vars"),
-        .time_limit_ms = mr_node_int(pipeline, "limits.time", 1000),
-        .memory_limit_bytes = (size_t)mr_node_int(pipeline, "limits.memory", 64 << 20),
-        .output_limit_bytes = (size_t)mr_node_int(pipeline, "limits.output", 16 << 20),
-        .pipeline = pipeline->name,
-        .bundle_header = mr_node_bool(pipeline, "sinks.kafka.bundle_header", true),
-    };
 }
 
 static enum mr_postgres_refresh refresh_of(int64_t refresh)

@@ -27,13 +27,6 @@ struct mr_kafka_property *mr_settings_properties(const struct mr_node *table, si
 /* The properties with which a pipeline writes: those of its Kafka sink, else of its source. */
 const struct mr_node *mr_settings_writer(const struct mr_node *pipeline);
 
-/* The topics that a pipeline's outputs can name, by the index that frames have. */
-struct mr_names mr_settings_topics(const struct mr_node *pipeline);
-struct mr_script_options;
-/* How its script is opened, but for lookup and rows. Borrows topics and tree. */
-void mr_settings_script(const struct mr_node *pipeline, const struct mr_names *topics,
-                        struct mr_script_options *out);
-
 /* A lookup, as its feed, init and check want it. Its options borrow from here and from the tree. */
 struct mr_settings_lookup {
     struct mr_postgres_feed_options options;

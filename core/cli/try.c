@@ -12,10 +12,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "cli/edition.h"
 #include "cli/records.h"
 #include "cli/rowsfile.h"
 #include "cli/show.h"
-#include "lua/script.h"
 #include "stream/anyrow.h"
 
 #include <inttypes.h>
@@ -30,9 +30,10 @@ struct
 try {
     const struct mr_cli_args *args;
     const struct mr_node *node;
-    struct mr_script_options script_options;
     struct mr_names topics;
+    struct mr_edition *edition;
     struct mr_anyrow *any;
+    const struct mr_row_schema *rows;
     struct mr_lookup *lookup;
     struct mr_lookup_schema *schema;
     struct mr_script *script;
@@ -103,16 +104,15 @@ static int read_rows(struct try *try, const struct mr_node *config)
     return code;
 }
 
-static int open_script(struct try *try)
+static int open_script(struct try *try, struct mr_shared_config *config)
 {
     struct mr_error err;
     const char *table = mr_node_text(try->node, "sinks.postgres.table");
     try->any = table ? mr_anyrow_new(table) : NULL;
+    try->rows = table ? mr_anyrow_schema(try->any) : NULL;
     try->topics = mr_settings_topics(try->node);
-    mr_settings_script(try->node, &try->topics, &try->script_options);
-    try->script_options.lookup = try->schema;
-    try->script_options.rows = try->any ? mr_anyrow_schema(try->any) : NULL;
-    if (mr_script_open(&try->script_options, &try->script, &err))
+    if (mr_edition_new(config, try->node, &try->edition, NULL, &err) &&
+        mr_edition_open(try->edition, try->schema, try->rows, &try->script, &err))
         return MR_EXIT_OK;
     fprintf(stderr, "%s\n", err.msg);
     return err.code;
@@ -232,11 +232,11 @@ static int pass_all(struct try *try)
     return code ? code : try->n_dead ? MR_EXIT_DATA : MR_EXIT_OK;
 }
 
-static int try_pipeline(struct try *try, const struct mr_node *config)
+static int try_pipeline(struct try *try, struct mr_shared_config *config)
 {
-    int code = read_rows(try, config);
+    int code = read_rows(try, mr_shared_config_tree(config));
     if (!code)
-        code = open_script(try);
+        code = open_script(try, config);
     if (code)
         return code;
     const struct mr_node *topics = mr_node_at(try->node, "source.topics");
@@ -244,7 +244,7 @@ static int try_pipeline(struct try *try, const struct mr_node *config)
         .script = try->script,
         .lookup = try->lookup,
         .columns = try->schema,
-        .rows = try->script_options.rows,
+        .rows = try->rows,
         .chunk_outputs = (uint32_t)mr_node_int(try->node, "unit.outputs", 0),
         .chunk_bytes = (size_t)mr_node_int(try->node, "unit.bytes", 0),
         .max_message_bytes = (size_t)mr_node_int(try->node, "max_message", 0),
@@ -253,7 +253,7 @@ static int try_pipeline(struct try *try, const struct mr_node *config)
     };
     try->trial = mr_trial_new(&options);
     mr_records_init(&try->records, try->args->records, topics->children->text);
-    mr_show_init(&try->show, try->topics.items, try->topics.n, try->script_options.rows);
+    mr_show_init(&try->show, try->topics.items, try->topics.n, try->rows);
     if (isatty(STDIN_FILENO))
         fputs("a line is a message; Ctrl-D ends\n", stderr);
     code = pass_all(try);
@@ -274,15 +274,17 @@ int mr_cli_try(const struct mr_cli_args *args)
         return MR_EXIT_CONFIG;
     int code = MR_EXIT_USAGE;
     try.node = mr_cli_pipeline(args, config, "try", NULL);
+    struct mr_shared_config *shared = mr_shared_config_new(config, false);
     if (try.node)
-        code = try_pipeline(&try, config);
+        code = try_pipeline(&try, shared);
     if (try.script)
         try.script->ops->close(try.script);
+    mr_edition_release(try.edition);
     mr_anyrow_free(try.any);
     mr_lookup_free(try.lookup);
     mr_lookup_schema_free(try.schema);
     free(try.topics.items);
     mr_buf_fini(&try.out);
-    mr_node_free(config);
+    mr_shared_config_release(shared);
     return code;
 }
