@@ -22,6 +22,7 @@
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static atomic_int min_level = MR_INFO;
 static bool as_json;
+static bool thinned = true;
 static void (*hook_line)(const char *, void *);
 static void *hook_arg;
 static _Thread_local char thread_name[64];
@@ -198,13 +199,18 @@ void mr_log(enum mr_level level, const char *format, ...)
     mr_buf_fini(&msg);
 }
 
+void mr_log_thin(bool thin)
+{
+    thinned = thin;
+}
+
 void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *format, ...)
 {
     enum { BURST = 10, PERIOD_MS = 1000 };
     if (!mr_log_enabled(level))
         return;
     int64_t now_ms = mr_clock_mono_ms();
-    if (gate->burst >= BURST && now_ms < gate->next_ms) {
+    if (thinned && gate->burst >= BURST && now_ms < gate->next_ms) {
         gate->suppressed++;
         return;
     }

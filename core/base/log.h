@@ -39,6 +39,9 @@ struct mr_log_gate {
 void mr_log_every(struct mr_log_gate *gate, enum mr_level level, const char *format, ...)
     MR_PRINTF(3, 4);
 
+/* false: every line passes, for specs. Before threads start. */
+void mr_log_thin(bool thin);
+
 /*
  * A gate for trouble that each new attempt meets again: a line when it is new or reads differently,
  * then one each 30 s that says how many were left out. The attempts between are logged as debug.

@@ -25,6 +25,7 @@ enum {
     TAKES_REPAIR = 128, /* --topic, --partition, --all, --take */
     TAKES_PRINT = 256,
     TAKES_TRY = 512,    /* --rows, --now, --records, --against-live */
+    TAKES_REST = 1024,  /* all words as they are, for a program behind */
     TAKES_ALL = 1 << 30 /* --help */
 };
 
@@ -39,6 +40,7 @@ static const struct command {
     {"try", mr_cli_try, TAKES_CONFIG | TAKES_TRY | TAKES_WORD},
     {"audit", mr_cli_audit, TAKES_CONFIG | TAKES_JSON | TAKES_AUDIT | TAKES_WORD},
     {"repair", mr_cli_repair, TAKES_CONFIG | TAKES_REPAIR | TAKES_PRINT | TAKES_WORD},
+    {"test", mr_cli_test, TAKES_REST},
     {"config", mr_cli_config, TAKES_CONFIG | TAKES_JSON | TAKES_DOCS},
     {"version", mr_cli_version, TAKES_JSON},
     {"help", mr_cli_help, TAKES_WORD},
@@ -293,8 +295,12 @@ int mr_cli_main(int argc, char **argv)
     bool help = false;
     const char **sets = mr_calloc((size_t)argc, sizeof *sets);
     struct mr_cli_args args = {.config = "config.lua", .sets = sets, .partition = -1};
-    if (!read_options(command, argc - 1, argv + 1, sets, &args, &help))
+    if (command->takes & TAKES_REST) {
+        args.argc = argc - 2;
+        args.argv = argv + 2;
+    } else if (!read_options(command, argc - 1, argv + 1, sets, &args, &help)) {
         goto out;
+    }
     if (help) {
         mr_cli_help_text(command->name, stdout);
         code = MR_EXIT_OK;

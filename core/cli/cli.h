@@ -28,6 +28,8 @@ struct mr_cli_args {
     const char *rows, *now; /* of `try`; NULL: not given */
     bool records;           /* of `try` */
     bool against_live;      /* of `try` */
+    int argc; /* of `test`: all that stands behind the command */
+    char *const *argv;
 };
 
 /* Finds the command, reads its options, runs it. */
@@ -41,6 +43,7 @@ int mr_cli_init(const struct mr_cli_args *args);
 int mr_cli_try(const struct mr_cli_args *args);
 int mr_cli_audit(const struct mr_cli_args *args);
 int mr_cli_repair(const struct mr_cli_args *args);
+int mr_cli_test(const struct mr_cli_args *args);
 int mr_cli_config(const struct mr_cli_args *args);
 int mr_cli_version(const struct mr_cli_args *args);
 int mr_cli_help(const struct mr_cli_args *args);

@@ -23,11 +23,13 @@ static const char general[] =
     "  try      the whole pipeline on standard input, without Kafka and Postgres\n"
     "  audit    compare the messages that were written with the rows that were written\n"
     "  repair   set where a halted pipeline goes on, as its last log line asks\n"
+    "  test     run your specs of scripts and configuration: no broker, no database\n"
     "  config   print the configuration in force, defaults filled in\n"
     "  version  print the version of Millrace and of its libraries\n"
     "  help     print this, or more about one command: millrace help run\n"
     "\n"
-    "Exit codes: 0 well, 1 the sinks differ (audit), 64 wrong command line, 65 bad data,\n"
+    "Exit codes: 0 well, 1 the sinks differ (audit) or a test failed (test), 64 wrong command "
+    "line, 65 bad data,\n"
     "69 Kafka or Postgres away, 70 a bug, 75 try again, 78 wrong configuration or script\n";
 
 #define COMMON                                                                                     \
@@ -165,6 +167,33 @@ static const struct {
      "                      kafka: go on at the group's committed offset in Kafka\n"
      "                      earliest: go on at the first message that the topic still has\n"
      "      --print         say what would be done, and do nothing\n" COMMON},
+    {"test",
+     "Examples\n"
+     "  millrace test                        all *_spec.lua files in tests/spec, or in spec\n"
+     "  millrace test spec/promo_spec.lua    one file\n"
+     "  millrace test --filter 'expired'     only tests whose name matches\n"
+     "  millrace test -o junit -Xoutput report.xml   for a build server\n"
+     "\n"
+     "Runs specs with busted inside this program: `require \"millrace.testing\"` opens a pipeline "
+     "of\n"
+     "config.lua on the real core, with a table made of Lua rows and a clock that the spec turns.\n"
+     "Nothing is sent anywhere. Specs are ordinary Lua programs: run only those that you trust.\n"
+     "How to write them: docs/TESTING.md. Run it where config.lua is.\n"
+     "\n"
+     "Exit codes: 0 all passed, 1 some did not, 64 wrong command line or no specs, 69 busted is "
+     "not\n"
+     "installed (apt-get install lua-busted)\n"
+     "\n"
+     "Options: those of busted\n"
+     "      --filter PATTERN    only tests whose name matches the Lua pattern; --filter-out\n"
+     "  -t, --tags TAGS         only tests with one of these #tags; --exclude-tags\n"
+     "  -o, --output NAME       plainTerminal, utfTerminal, TAP, junit, json, gtest\n"
+     "  -Xoutput ARGUMENT       for the output; of junit: the file to write\n"
+     "  -p, --pattern PATTERN   which files of a directory are specs; _spec unless given\n"
+     "      --shuffle --repeat N --seed N   another order, again and again\n"
+     "  -l, --list              print the names of the tests\n"
+     "  -v, --verbose           with a traceback\n"
+     "  -h, --help              print this\n"},
     {"config",
      "Examples\n"
      "  millrace config\n"

@@ -8,10 +8,11 @@
  *   local got = s:process { value = '{"a":1}', now = 1700000000,
  *                           rows = { { restaurant_id = "r", client_id = "c" } } }
  *
- * `got`: verdict, reason, class, error, n_keys, messages ({ key, value, headers, topic }), rows
- * (column -> text). The script has a state of its own, as in the daemon; pipeline, lookup and
- * stamper are the real ones (module_run.c). Thread of the spec. Leaves Lua's symbols to whoever
- * loads it. Must not know Kafka or Postgres. Tests: all specs.
+ * `table` may be a name: then any column is there. `got`: verdict, reason, class, error, n_keys,
+ * messages ({ key, value, headers, topic }), rows (column -> text). The script has a state of its
+ * own, as in the daemon; pipeline, lookup and stamper are the real ones (module_run.c). Thread of
+ * the spec. Leaves Lua's symbols to whoever loads it. Must not know Kafka or Postgres. Tests: all
+ * specs.
  */
 #include "lua/module.h"
 
@@ -57,6 +58,8 @@ static int l_close(lua_State *L)
     if (object->script)
         object->script->ops->close(object->script);
     object->script = NULL;
+    mr_anyrow_free(object->any);
+    object->any = NULL;
     mr_lookup_free(object->lookup);
     object->lookup = NULL;
     mr_node_free(object->vars);
@@ -184,6 +187,9 @@ static void read_options(lua_State *L, struct mr_module_object *object)
     if (lua_getfield(L, 1, "table") == LUA_TTABLE) {
         mr_module_row_schema(L, lua_gettop(L), &object->arena, &object->rows);
         options->rows = &object->rows;
+    } else if (lua_isstring(L, -1)) {
+        object->any = mr_anyrow_new(lua_tostring(L, -1));
+        options->rows = mr_anyrow_schema(object->any);
     }
     if (lua_getfield(L, 1, "vars") == LUA_TTABLE) {
         object->vars = mr_node_new_root();
@@ -210,9 +216,7 @@ static int l_script(lua_State *L)
     return 1;
 }
 
-__attribute__((visibility("default"))) int luaopen_millrace(lua_State *L);
-
-int luaopen_millrace(lua_State *L)
+__attribute__((visibility("default"))) int luaopen_millrace(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"process", l_process}, {"fill", l_fill},
                                        {"reload", l_reload},   {"bundle", l_bundle},
@@ -227,7 +231,6 @@ int luaopen_millrace(lua_State *L)
     luaL_newlib(L, functions);
     lua_pushliteral(L, MR_VERSION);
     lua_setfield(L, -2, "version");
-    lua_pushlightuserdata(L, NULL);
-    lua_setfield(L, -2, "null");
+    mr_module_add_testing(L);
     return 1;
 }

@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/tree.h"
 #include "lua/script.h"
+#include "stream/anyrow.h"
 #include "stream/trial.h"
 
 struct lua_State;
@@ -23,7 +24,8 @@ struct mr_module_object {
     struct mr_script_options options;
     struct mr_arena arena; /* of the options */
     struct mr_lookup_schema columns;
-    struct mr_row_schema rows;
+    struct mr_row_schema rows; /* as the spec describes them, */
+    struct mr_anyrow *any;     /* or of any columns */
     struct mr_node *vars;
     struct mr_lookup *lookup; /* NULL: the script's `map` */
     bool distinct;
@@ -56,10 +58,22 @@ void mr_module_row_schema(struct lua_State *L, int table, struct mr_arena *arena
                           struct mr_row_schema *out);
 /* Replaces the rows of the lookup by the list at `rows`; nil: by none. */
 void mr_module_fill(struct lua_State *L, int rows, struct mr_module_object *object);
-/* Pushes a row as stamped: a table of column names and text forms (null for NULL). */
+/* Pushes a row as stamped: a table of column names and text forms (null for NULL); JSON forms where
+ * the table is not known. */
 void mr_module_push_row(struct lua_State *L, const struct mr_row_schema *schema,
                         const struct mr_column_set *set, struct mr_bytes row);
 /* vars = { ... }; the caller frees it. */
 void mr_module_read_vars(struct lua_State *L, int vars, struct mr_node *parent);
+
+/* --- testing.c --- */
+
+/* Into the module's table on top: config, json, null, array, time, metrics, the log. */
+void mr_module_add_testing(struct lua_State *L);
+/* Compiles one of our own Lua modules and pushes the function. */
+void mr_module_load_embedded(struct lua_State *L, const char *name);
+
+/* For require. */
+int luaopen_millrace(struct lua_State *L);
+int luaopen_millrace_testing(struct lua_State *L);
 
 #endif

@@ -34,21 +34,34 @@ static int compare_columns(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
+/* { name = type }, which is put in order by name, or { { name, type }, ... } in that order. */
 static struct mr_lookup_column *read_columns(lua_State *L, int table, struct mr_arena *arena,
                                              size_t *n)
 {
     struct mr_lookup_column *columns = mr_arena_alloc(arena, COLUMNS_MAX * sizeof *columns);
+    bool ordered = lua_rawlen(L, table) > 0;
     *n = 0;
     lua_pushnil(L);
     while (lua_next(L, table)) {
         luaL_argcheck(L, *n < COLUMNS_MAX, 1, "too many columns");
-        const char *name = lua_tostring(L, -2), *type = luaL_checkstring(L, -1);
+        int top = lua_gettop(L);
+        if (ordered) {
+            lua_rawgeti(L, table, (lua_Integer)*n + 1);
+            luaL_checktype(L, -1, LUA_TTABLE);
+            lua_rawgeti(L, -1, 1);
+            lua_rawgeti(L, -2, 2);
+        } else {
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+        }
+        const char *name = luaL_checkstring(L, -2), *type = luaL_checkstring(L, -1);
         columns[(*n)++] = (struct mr_lookup_column){.name = mr_arena_strdup(arena, name),
                                                     .type = type_of(L, type, name),
                                                     .type_name = mr_arena_strdup(arena, type)};
-        lua_pop(L, 1);
+        lua_settop(L, top - 1);
     }
-    qsort(columns, *n, sizeof *columns, compare_columns);
+    if (!ordered)
+        qsort(columns, *n, sizeof *columns, compare_columns);
     return columns;
 }
 
@@ -215,6 +228,18 @@ void mr_module_row_schema(lua_State *L, int table, struct mr_arena *arena,
         (struct mr_row_schema){.table = "feedback", .columns = columns, .n = n, .encode = encode};
 }
 
+/* As JSON, which keeps the type. */
+static void push_shown(lua_State *L, const struct mr_row_schema *schema,
+                       const struct mr_row_column *column, struct mr_bytes field)
+{
+    struct mr_buf text;
+    mr_buf_init(&text);
+    bool shown = schema->show(column, field, &text);
+    mr_assert(shown);
+    lua_pushlstring(L, text.ptr, text.len);
+    mr_buf_fini(&text);
+}
+
 void mr_module_push_row(lua_State *L, const struct mr_row_schema *schema,
                         const struct mr_column_set *set, struct mr_bytes row)
 {
@@ -222,10 +247,12 @@ void mr_module_push_row(lua_State *L, const struct mr_row_schema *schema,
     lua_createtable(L, 0, set->n);
     for (uint16_t i = 0; i < set->n; i++) {
         struct mr_bytes field = mr_trial_field(row, &at);
-        if (field.ptr)
-            lua_pushlstring(L, field.ptr, field.len);
-        else
+        if (!field.ptr)
             lua_pushlightuserdata(L, NULL);
+        else if (schema->show)
+            push_shown(L, schema, &schema->columns[set->columns[i]], field);
+        else
+            lua_pushlstring(L, field.ptr, field.len);
         lua_setfield(L, -2, schema->columns[set->columns[i]].name);
     }
 }

@@ -1,28 +1,28 @@
--- scripts/promo.lua as it is delivered, with a given now: who gets what, and what is dropped or refused.
-local cjson = require "cjson"
-local millrace = require "millrace"
+-- scripts/promo.lua as config.lua has it: who gets what, and what is dropped or refused. Run it: millrace test
+local testing = require "millrace.testing"
 
 local RESTAURANT = "123e4567-e89b-12d3-a456-426614174000"
 local START, END = 1659203516, 2659207116
-local EXAMPLE = '{"restaurant_id": "' .. RESTAURANT .. '","adv_campaign_id": "123e4567-e89b-12d3-a456-426614174003",' ..
-  '"adv_campaign_content": "first campaign","adv_campaign_owner": "Ivanov Ivan Ivanovich",' ..
-  '"adv_campaign_owner_contact": "iiivanov@restaurant_id","adv_campaign_datetime_start": ' .. START .. ',' ..
-  '"adv_campaign_datetime_end": ' .. string.format("%d", END) .. ',"datetime_created": 1659131516}'
 
-local function client(i)
-  return i .. "23e4567-e89b-12d3-a456-426614174000"
+local function client(i) return i .. "23e4567-e89b-12d3-a456-426614174000" end
+
+--- The campaign of the example, with what `changes` says otherwise.
+local function campaign(changes)
+  local message = { restaurant_id = RESTAURANT, adv_campaign_id = "123e4567-e89b-12d3-a456-426614174003",
+    adv_campaign_content = "first campaign", adv_campaign_owner = "Ivanov Ivan Ivanovich",
+    adv_campaign_owner_contact = "iiivanov@restaurant_id", adv_campaign_datetime_start = START,
+    adv_campaign_datetime_end = END, datetime_created = 1659131516 }
+  for name, value in pairs(changes or {}) do message[name] = value end
+  return message
 end
 
---- The example with another restaurant.
-local function with_restaurant(id)
-  return EXAMPLE:sub(1, #'{"restaurant_id": "') .. id .. EXAMPLE:sub(#'{"restaurant_id": "' + #RESTAURANT + 1)
-end
+local OTHER = RESTAURANT:sub(1, -2) .. "1"
+local SUBSCRIBERS = {}
+for i = 2, 8 do SUBSCRIBERS[#SUBSCRIBERS + 1] = { restaurant_id = RESTAURANT, client_id = client(i) } end
+for _ = 1, 2 do SUBSCRIBERS[#SUBSCRIBERS + 1] = { restaurant_id = OTHER, client_id = client(9) } end
+SUBSCRIBERS[#SUBSCRIBERS + 1] = { restaurant_id = RESTAURANT, client_id = client(0) }
 
-local ROWS = {}
-for i = 2, 8 do ROWS[#ROWS + 1] = { restaurant_id = RESTAURANT, client_id = client(i) } end
-for _ = 1, 2 do ROWS[#ROWS + 1] = { restaurant_id = RESTAURANT:sub(1, -2) .. "1", client_id = client(9) } end
-ROWS[#ROWS + 1] = { restaurant_id = RESTAURANT, client_id = client(0) }
-
+-- The table of the Postgres sink, as `\d subscribers_feedback` shows it.
 local FEEDBACK = {
   "id integer not null default", "restaurant_id text not null", "adv_campaign_id text not null",
   "adv_campaign_content text not null", "adv_campaign_owner text not null",
@@ -31,99 +31,84 @@ local FEEDBACK = {
   "trigger_datetime_created integer not null", "feedback character varying",
 }
 
-describe("scripts/promo.lua", function()
+describe("the pipeline promo", function()
   local promo
 
-  setup(function()
-    promo = assert(millrace.script { path = "scripts/promo.lua", keys = { restaurant_id = "text" },
-      columns = { client_id = "text" }, table = FEEDBACK })
+  before_each(function()
+    promo = testing.pipeline { pipeline = "promo", lookup = SUBSCRIBERS, table = FEEDBACK, now = 1700000000 }
   end)
 
-  teardown(function() promo:close() end)
-
-  local function at(now, value, rows)
-    return promo:process { value = value or EXAMPLE, now = now, rows = rows or ROWS }
-  end
-
   it("makes the eight outputs of the example: clients 0 and 2 to 8", function()
-    local got = at(1700000000.75)
-    assert.equal("emit", got.verdict)
+    promo:set_now(1700000000.75)
+    local got = promo:send(campaign())
     local clients = {}
     for i, message in ipairs(got.messages) do
-      local value = cjson.decode(message.value)
-      clients[i] = value.client_id
-      assert.equal(value.client_id, message.key)
-      assert.equal("first campaign", value.adv_campaign_content)
-      assert.equal(1700000000, value.trigger_datetime_created)
-      local n = 0
-      for _ in pairs(value) do n = n + 1 end
-      assert.equal(10, n)
+      local expected = campaign { client_id = message.value.client_id, trigger_datetime_created = 1700000000 }
+      assert.same(expected, message.value)
+      assert.equal(message.value.client_id, message.key)
+      assert.equal("topic_out", message.topic)
+      clients[i] = message.value.client_id
     end
     assert.same({ client(0), client(2), client(3), client(4), client(5), client(6), client(7), client(8) }, clients)
   end)
 
   it("writes the ten fields and an empty feedback into each row, and leaves the id to its default", function()
-    local got = at(1700000000)
+    local got = promo:send(campaign())
     assert.equal(8, #got.rows)
-    assert.same({ restaurant_id = RESTAURANT, adv_campaign_id = "123e4567-e89b-12d3-a456-426614174003",
-      adv_campaign_content = "first campaign", adv_campaign_owner = "Ivanov Ivan Ivanovich",
-      adv_campaign_owner_contact = "iiivanov@restaurant_id", adv_campaign_datetime_start = tostring(START),
-      adv_campaign_datetime_end = string.format("%d", END), datetime_created = "1659131516",
-      client_id = client(0), trigger_datetime_created = "1700000000", feedback = "" }, got.rows[1])
+    assert.same(campaign { client_id = client(0), trigger_datetime_created = 1700000000, feedback = "" }, got.rows[1])
   end)
 
   it("leaves feedback out of the message", function()
-    assert.is_nil(at(1700000000).messages[1].value:find("feedback"))
+    assert.is_nil(promo:send(campaign()).messages[1].value.feedback)
   end)
 
   it("keeps a campaign from its first to its last second", function()
-    assert.equal("emit", at(START).verdict)
-    assert.equal("emit", at(END).verdict)
-    assert.equal("emit", at(END + 0.999).verdict)
+    for _, now in ipairs { START, END, END + 0.999 } do
+      promo:set_now(now)
+      assert.equal(8, #promo:send(campaign()).messages)
+    end
   end)
 
   it("drops what has not started and what has expired, each with its reason", function()
-    local early, late = at(START - 1), at(END + 1)
-    assert.equal("drop", early.verdict)
-    assert.equal("not_started", early.reason)
-    assert.equal("drop", late.verdict)
-    assert.equal("expired", late.reason)
-    assert.equal("not_started", at(START - 0.001).reason)
+    for now, reason in pairs { [START - 1] = "not_started", [START - 0.001] = "not_started", [END + 1] = "expired" } do
+      promo:set_now(now)
+      assert.equal(reason, promo:send(campaign()).dropped)
+    end
+    assert.same({ not_started = 2, expired = 1 }, promo.dropped)
+    assert.same({}, promo.messages)
   end)
 
   it("counts a doubled subscription once", function()
-    local got = at(1700000000, with_restaurant(RESTAURANT:sub(1, -2) .. "1"))
+    local got = promo:send(campaign { restaurant_id = OTHER })
     assert.equal(1, #got.messages)
     assert.equal(client(9), got.messages[1].key)
   end)
 
   it("drops a restaurant without subscribers as no_rows", function()
-    local got = at(1700000000, with_restaurant("nobody"))
-    assert.equal("drop", got.verdict)
-    assert.equal("no_rows", got.reason)
+    assert.equal("no_rows", promo:send(campaign { restaurant_id = "nobody" }).dropped)
   end)
 
   it("refuses a missing field and a field of the wrong type by name", function()
-    local missing = at(1700000000, (EXAMPLE:gsub('"adv_campaign_owner": "[^"]*",', "")))
-    assert.equal("reject", missing.verdict)
-    assert.equal("schema", missing.class)
-    assert.equal("field adv_campaign_owner: expected string, got nothing", missing.error)
-    local wrong = at(1700000000, (EXAMPLE:gsub("2659207116", '"2659207116"')))
-    assert.equal("field adv_campaign_datetime_end: expected integer, got string", wrong.error)
+    local got = promo:send(campaign { adv_campaign_owner = testing.null })
+    assert.same({ class = "schema", error = "field adv_campaign_owner: expected string, got null" }, got.dead)
+    local message = campaign()
+    message.adv_campaign_owner = nil
+    assert.equal("field adv_campaign_owner: expected string, got nothing", promo:send(message).dead.error)
+    assert.equal("field adv_campaign_datetime_end: expected integer, got string",
+      promo:send(campaign { adv_campaign_datetime_end = "2659207116" }).dead.error)
   end)
 
   it("goes on after a bad message", function()
-    assert.equal("decode", at(1700000000, EXAMPLE:sub(1, -2)).class)
-    assert.equal("emit", at(1700000000).verdict)
+    assert.equal("decode", promo:send('{"restaurant_id": ').dead.class)
+    assert.equal(8, #promo:send(campaign()).messages)
   end)
 
   it("carries any text safely into valid JSON", function()
-    local nasty = '\\"\\\\ \\u0001 \\ud83d\\ude00 </script>'
-    local got = at(1700000000, (EXAMPLE:gsub("first campaign", (nasty:gsub("%%", "%%%%")))),
-      { { restaurant_id = RESTAURANT, client_id = 'c"\\\n\1' } })
-    local value = cjson.decode(got.messages[1].value)
-    assert.equal('"\\ \1 \u{1f600} </script>', value.adv_campaign_content)
-    assert.equal('c"\\\n\1', value.client_id)
-    assert.equal('c"\\\n\1', got.messages[1].key)
+    local nasty, key = '"\\ \1 \u{1f600} </script>', 'c"\\\n\1'
+    promo:lookup { { restaurant_id = RESTAURANT, client_id = key } }
+    local got = promo:send(campaign { adv_campaign_content = nasty })
+    assert.equal(nasty, got.messages[1].value.adv_campaign_content)
+    assert.equal(key, got.messages[1].value.client_id)
+    assert.equal(key, got.messages[1].key)
   end)
 end)
