@@ -28,7 +28,7 @@ struct mr_cli_args {
     const char *rows, *now; /* of `try`; NULL: not given */
     bool records;           /* of `try` */
     bool against_live;      /* of `try` */
-    int argc; /* of `test`: all that stands behind the command */
+    int argc;               /* of `test`: all that stands behind the command */
     char *const *argv;
 };
 

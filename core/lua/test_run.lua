@@ -38,8 +38,10 @@ package.loaded["busted.modules.cli"] = function(options)
     local root = parsed.ROOT
     if type(root) == "table" and #root == 1 and root[1] == "spec" then
       local directory = default_root()
-      nothing = not directory
-      if nothing then return nil, "" end
+      if not directory then
+        nothing = true
+        os.exit(USAGE)
+      end
       parsed.ROOT = { directory }
     end
     return parsed

@@ -119,7 +119,8 @@ end
 
 -- What a row's field, a text, is in Lua, by the declared type.
 local back = {
-  integer = math.tointeger, bigint = math.tointeger, smallint = math.tointeger, boolean = function(t) return t == "true" end,
+  integer = math.tointeger, bigint = math.tointeger, smallint = math.tointeger,
+  boolean = function(text) return text == "true" end,
   real = tonumber, ["double precision"] = tonumber, json = millrace.json.decode, jsonb = millrace.json.decode,
 }
 
@@ -171,6 +172,11 @@ end
 
 -- --- messages ---
 
+--- A script given as text lies in a file for a moment: its errors name it script.lua.
+local function without_path(message, path)
+  return (message:gsub(path:gsub("%p", "%%%0"), "script.lua"))
+end
+
 local function read_headers(headers)
   local list = {}
   if not headers then return list end
@@ -200,7 +206,8 @@ end
 local function show_row(raw, readers)
   local row = {}
   for name, text in pairs(raw) do
-    if text == M.null then row[name] = text else row[name] = (readers and readers[name] or millrace.json.decode)(text) end
+    local read = readers and readers[name] or millrace.json.decode
+    if text == M.null then row[name] = text else row[name] = read(text) end
   end
   return row
 end
@@ -234,7 +241,10 @@ function Pipeline:send(value, options)
   local result = { messages = {}, rows = {}, dropped = raw.reason }
   for i, message in ipairs(raw.messages) do result.messages[i] = show_message(message) end
   for i, row in ipairs(raw.rows) do result.rows[i] = show_row(row, self.readers) end
-  if raw.class then result.dead = { class = raw.class, error = raw.error } end
+  if raw.class then
+    local message = self.temporary and without_path(raw.error, self.temporary) or raw.error
+    result.dead = { class = raw.class, error = message }
+  end
   append(self.messages, result.messages)
   append(self.rows, result.rows)
   if result.dead then self.dead[#self.dead + 1] = result.dead end
@@ -287,8 +297,9 @@ function Pipeline:reload(what)
   local done, why = self.core:reload(path)
   if text then os.remove(path) end
   take_log(self.log)
-  if done then return true end
-  return nil, why
+  if not done then return nil, text and without_path(why, path) or why end
+  if text then self.temporary = path end
+  return true
 end
 
 --- Closes the pipeline. Not needed: the garbage collector does it.
@@ -324,7 +335,7 @@ local function open(spec)
 end
 
 local PIPELINE = { config = true, pipeline = true, set = true, env = true, lookup = true, types = true, table = true,
-  now = true, script = true }
+  now = true }
 
 local function load_config(options)
   local old = {}
@@ -342,14 +353,14 @@ local function choose(pipelines, name)
   local names = sorted_names(pipelines)
   if not name and #names == 1 then return names[1] end
   if not name or not pipelines[name] then
-    fail("%s; there are: %s", name and ("there is no pipeline '%s'"):format(name) or "which pipeline? Say pipeline = ...",
-      table.concat(names, ", "))
+    local what = name and ("there is no pipeline '%s'"):format(name) or "which pipeline? Say pipeline = ..."
+    fail("%s; there are: %s", what, table.concat(names, ", "))
   end
   return name
 end
 
 --- Opens a pipeline of a config.lua. Options: config (default "config.lua"), pipeline (its name, if there are several),
---- lookup (rows), types (of its columns), table (of the Postgres sink), now, set, env, script.
+--- lookup (rows), types (of its columns), table (of the Postgres sink), now, set, env.
 function M.pipeline(options)
   options = options or {}
   refuse_unknown(options, PIPELINE, "testing.pipeline")
@@ -360,7 +371,7 @@ function M.pipeline(options)
   local kafka, postgres = p.sinks.kafka, p.sinks.postgres
   local topics = { kafka and kafka.topic }
   append(topics, kafka and kafka.allowed_topics or {})
-  return open { what = "the pipeline " .. name, name = name, path = options.script or p.script, vars = p.vars,
+  return open { what = "the pipeline " .. name, name = name, path = p.script, vars = p.vars,
     message = kafka ~= nil, topics = topics, bundle_header = kafka and kafka.bundle_header, has_rows = postgres ~= nil,
     table = options.table, key = lookup.key, columns = lookup.columns, distinct = lookup.distinct,
     rows = options.lookup, types = options.types, topic = p.source.topics[1],
@@ -369,7 +380,8 @@ function M.pipeline(options)
 end
 
 local SCRIPT = { path = true, text = true, key = true, columns = true, lookup = true, types = true, table = true,
-  vars = true, topic = true, allowed_topics = true, now = true, limits = true, name = true, message = true, rows = true }
+  vars = true, topic = true, allowed_topics = true, now = true, limits = true, name = true, message = true,
+  rows = true }
 local LIMITS = { time = true, memory = true, output = true }
 
 --- Opens a script without a configuration. Options: path or text; key (columns; then it has a lookup), columns, lookup
@@ -379,7 +391,7 @@ function M.script(options)
   if type(options) == "string" then options = { path = options } end
   refuse_unknown(options, SCRIPT, "testing.script")
   refuse_unknown(options.limits or {}, LIMITS, "testing.script: limits")
-  if not options.path == not options.text then fail("testing.script: give either path or text") end
+  if (options.path == nil) == (options.text == nil) then fail("testing.script: give either path or text") end
   local path = options.path or write_temporary(options.text)
   local limits = options.limits or {}
   local key, topics = options.key, { options.topic or "topic_out" }
@@ -391,7 +403,8 @@ function M.script(options)
     topic = "topic_in", now = seconds_of(options.now or START, "now"), time = limits.time, memory = limits.memory,
     output = limits.output })
   if options.text then os.remove(path) end
-  if not opened then error(result, 0) end
+  if not opened then error(options.text and without_path(result, path) or result, 0) end
+  if options.text then result.temporary = path end
   return result
 end
 
