@@ -136,11 +136,12 @@ static void check_kafka(struct check *check, const struct mr_node *node)
     check_topics(check, path_of(path, "pipelines", node->name, "source"),
                  mr_node_at(node, "source.kafka"), topics.items, topics.n);
     free(topics.items);
-    const char *topic = mr_node_text(node, "sinks.kafka.topic");
-    if (topic)
+    topics = mr_settings_topics(node);
+    if (topics.n)
         check_topics(check, path_of(path, "pipelines", node->name, "sinks.kafka"),
-                     mr_node_at(node, "sinks.kafka.kafka"), &topic, 1);
-    topic = mr_node_text(node, "dead_letters.topic");
+                     mr_node_at(node, "sinks.kafka.kafka"), topics.items, topics.n);
+    free(topics.items);
+    const char *topic = mr_node_text(node, "dead_letters.topic");
     if (topic)
         check_topics(check, path_of(path, "pipelines", node->name, "dead_letters"),
                      mr_settings_writer(node), &topic, 1);
@@ -185,15 +186,15 @@ static void check_script(struct check *check, const struct mr_node *node,
     struct mr_error err;
     struct mr_script *script = NULL;
     const char *lookup = mr_node_text(node, "lookup");
-    const char *topic = mr_node_text(node, "sinks.kafka.topic");
+    struct mr_names topics = mr_settings_topics(node);
     struct mr_script_options options = {
         .path = mr_node_text(node, "script"),
         .has_lookup = lookup != NULL,
         .lookup = lookup ? schema_of(check, lookup) : NULL,
         .rows = rows,
-        .has_message = topic != NULL,
-        .topics = &topic,
-        .n_topics = topic ? 1 : 0,
+        .has_message = topics.n > 0,
+        .topics = topics.items,
+        .n_topics = topics.n,
         .vars = mr_node_at(node, "vars"),
         .time_limit_ms = mr_node_int(node, "limits.time", 0),
         .memory_limit_bytes = (size_t)mr_node_int(node, "limits.memory", 0),
@@ -208,6 +209,7 @@ static void check_script(struct check *check, const struct mr_node *node,
     } else {
         mr_findings_error(&check->findings, path, &err);
     }
+    free(topics.items);
 }
 
 static void check_pipeline(struct check *check, const struct mr_node *node)

@@ -82,16 +82,17 @@ static int create(const struct mr_cli_args *args, const char *pipeline, const ch
 static int init_topics(const struct mr_cli_args *args, const struct mr_node *node)
 {
     struct mr_names read = mr_settings_names(mr_node_at(node, "source.topics"));
-    const char *topic = mr_node_text(node, "sinks.kafka.topic");
+    struct mr_names out = mr_settings_topics(node);
     const char *dead = mr_node_text(node, "dead_letters.topic");
     int code =
         create(args, node->name, "source", mr_node_at(node, "source.kafka"), read.items, read.n);
-    if (!code && topic)
+    if (!code && out.n)
         code = create(args, node->name, "sinks.kafka", mr_node_at(node, "sinks.kafka.kafka"),
-                      &topic, 1);
+                      out.items, out.n);
     if (!code && dead)
         code = create(args, node->name, "dead_letters", mr_settings_writer(node), &dead, 1);
     free(read.items);
+    free(out.items);
     return code;
 }
 

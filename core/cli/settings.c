@@ -23,15 +23,25 @@ struct mr_names mr_settings_names(const struct mr_node *list)
     return names;
 }
 
+static void add_once(struct mr_names *names, const char *name)
+{
+    for (size_t i = 0; i < names->n; i++)
+        if (strcmp(names->items[i], name) == 0)
+            return;
+    names->items[names->n++] = name;
+}
+
 struct mr_names mr_settings_topics(const struct mr_node *pipeline)
 {
+    struct mr_names names = {0};
     const char *topic = mr_node_text(pipeline, "sinks.kafka.topic");
-    const char *dead = mr_node_text(pipeline, "dead_letters.topic");
-    struct mr_names names = {.items = mr_calloc(2, sizeof *names.items)};
-    if (topic)
-        names.items[names.n++] = topic;
-    if (dead)
-        names.items[names.n++] = dead;
+    const struct mr_node *allowed = mr_node_at(pipeline, "sinks.kafka.allowed_topics");
+    if (!topic)
+        return names;
+    names.items = mr_calloc(1 + (allowed ? allowed->n_children : 0), sizeof *names.items);
+    add_once(&names, topic);
+    for (const struct mr_node *c = allowed ? allowed->children : NULL; c; c = c->next)
+        add_once(&names, c->text);
     return names;
 }
 

@@ -18,7 +18,8 @@ struct mr_names {
 /* The strings of a list; none for NULL. */
 struct mr_names mr_settings_names(const struct mr_node *list);
 
-/* The topics that a pipeline writes: its outputs' first, then its dead letters'. */
+/* The topics to which a pipeline's script may send, each once: sinks.kafka.topic, then
+ * allowed_topics; frames have their index. None without a Kafka sink. */
 struct mr_names mr_settings_topics(const struct mr_node *pipeline);
 
 /* The properties of a table; *n 0 and NULL for NULL. */

@@ -40,6 +40,7 @@ struct pipeline_wire {
     struct mr_kafka_property *source_properties, *sink_properties;
     size_t n_source_properties, n_sink_properties;
     struct mr_names topics, sink_topics, row_columns;
+    size_t n_out_topics; /* of sink_topics: those of the script; then the dead letters' */
     int dead_topic;
     const char *dead_table;
     struct mr_lookup *lookup;
@@ -232,11 +233,22 @@ static struct mr_app_lookup find_lookup(const struct mr_wiring *wiring, const ch
 /* --- pipelines ---------------------------------------------------------------------------------
  */
 
+/* The script's topics first, as it numbers them; a dead letter may go to one of those. */
 static void wire_topics(struct pipeline_wire *wire)
 {
     const char *dead = mr_node_text(wire->node, "dead_letters.topic");
     wire->sink_topics = mr_settings_topics(wire->node);
-    wire->dead_topic = dead ? (int)wire->sink_topics.n - 1 : -1;
+    wire->n_out_topics = wire->sink_topics.n;
+    wire->dead_topic = -1;
+    for (size_t i = 0; dead && i < wire->n_out_topics; i++)
+        if (strcmp(wire->sink_topics.items[i], dead) == 0)
+            wire->dead_topic = (int)i;
+    if (dead && wire->dead_topic < 0) {
+        wire->dead_topic = (int)wire->n_out_topics;
+        wire->sink_topics.items = mr_realloc(
+            wire->sink_topics.items, (wire->n_out_topics + 1) * sizeof *wire->sink_topics.items);
+        wire->sink_topics.items[wire->sink_topics.n++] = dead;
+    }
     wire->dead_table = dead ? NULL : mr_node_text(wire->node, "dead_letters.table");
 }
 

@@ -186,6 +186,10 @@ function rules.apply(root, errors)
     local path = "pipelines." .. pipeline.name
     local source, sink = at(pipeline, "source", "kafka"), at(pipeline, "sinks", "kafka", "kafka")
     no_circle(errors, pipeline, path, at(pipeline, "sinks", "kafka", "topic"), sink, ".sinks.kafka.topic")
+    for _, allowed in ipairs(at(pipeline, "sinks", "kafka", "allowed_topics") and
+      at(pipeline, "sinks", "kafka", "allowed_topics").children or {}) do
+      no_circle(errors, pipeline, path, allowed, sink, ".sinks.kafka.allowed_topics")
+    end
     no_circle(errors, pipeline, path, at(pipeline, "dead_letters", "topic"), sink or source, ".dead_letters.topic")
     has_sink(errors, pipeline, path)
     short_names(errors, root, pipeline, path)

@@ -219,12 +219,22 @@ static void push_headers(lua_State *L)
     lua_setmetatable(L, -2);
 }
 
+/* Without a message, in init and tick. */
+static bool is_of_message(lua_Integer field)
+{
+    return (field >= F_TOPIC && field <= F_ATTEMPT);
+}
+
 static int l_ctx_index(lua_State *L)
 {
     const struct mr_view *view = view_of(L, lua_touserdata(L, 1));
     lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(UP_IDS));
-    switch (lua_tointeger(L, -1)) {
+    lua_Integer field = lua_tointeger(L, -1);
+    if (!view->rec && is_of_message(field))
+        return luaL_error(L, "ctx.%s is not there: init and tick have no message",
+                          lua_tostring(L, 2));
+    switch (field) {
     case F_NOW:
         lua_pushinteger(L, floor_seconds(view->ctx->now_ms));
         return 1;

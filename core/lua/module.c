@@ -31,6 +31,11 @@ static struct mr_module_object *check_object(lua_State *L)
     return object;
 }
 
+static int l_tick(lua_State *L)
+{
+    return mr_module_tick(L, check_object(L));
+}
+
 static int l_process(lua_State *L)
 {
     struct mr_module_object *object = check_object(L);
@@ -169,6 +174,7 @@ static void read_options(lua_State *L, struct mr_module_object *object)
         .output_limit_bytes = (size_t)integer(L, "output_limit", 16 << 20),
         .pipeline = text(L, &object->arena, "pipeline", "spec"),
         .bundle_header = flag(L, "bundle_header", false),
+        .now_ms = millis(L, "now", 0),
     };
     read_topics(L, &object->arena, options);
     bool joined = lua_getfield(L, 1, "keys") == LUA_TTABLE;
@@ -218,9 +224,9 @@ static int l_script(lua_State *L)
 
 __attribute__((visibility("default"))) int luaopen_millrace(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"process", l_process}, {"fill", l_fill},
-                                       {"reload", l_reload},   {"bundle", l_bundle},
-                                       {"close", l_close},     {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"process", l_process}, {"tick", l_tick},   {"fill", l_fill}, {"reload", l_reload},
+        {"bundle", l_bundle},   {"close", l_close}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"script", l_script}, {NULL, NULL}};
     luaL_newmetatable(L, OBJECT);
     luaL_newlib(L, methods);

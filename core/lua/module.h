@@ -47,6 +47,7 @@ struct mr_module_object {
 void mr_module_begin(struct mr_module_object *object);
 /* object:process{...}; the object stands at 1, the message at 2. Pushes the result. */
 int mr_module_process(struct lua_State *L, struct mr_module_object *object);
+int mr_module_tick(struct lua_State *L, struct mr_module_object *object);
 
 /* --- module_data.c --- */
 

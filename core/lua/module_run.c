@@ -161,6 +161,22 @@ void mr_module_begin(struct mr_module_object *object)
     object->trial = mr_trial_new(&options);
 }
 
+/* s:tick { now = }: true, or nil, the error text and its class. */
+int mr_module_tick(lua_State *L, struct mr_module_object *object)
+{
+    struct mr_error err;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    struct mr_context ctx = {.now_ms = read_now(L)};
+    if (object->script->ops->tick(object->script, &ctx, &err)) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushstring(L, err.msg);
+    lua_pushstring(L, err.class_);
+    return 3;
+}
+
 int mr_module_process(lua_State *L, struct mr_module_object *object)
 {
     struct mr_error err;

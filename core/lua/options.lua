@@ -160,8 +160,10 @@ return {
     doc = "Properties that go to librdkafka unchanged, as in `source.kafka`." },
   { path = "pipelines.*.sinks.kafka.bundle_header", type = "boolean", default = true, reloadable = true,
     doc = "Each message carries the header `millrace-bundle`, which names the version of the script that made it." },
-  { path = "pipelines.*.sinks.kafka.allowed_topics", type = "list",
-    later = "scripts that choose the topic come with a later release; until then each pipeline writes one `topic`" },
+  { path = "pipelines.*.sinks.kafka.allowed_topics", type = "list", one = true, min_items = 1, format = "topic",
+    reloadable = false, default_text = "only `topic`",
+    doc = "More topics to which the script may send: the fourth result of `shape` names one. They must exist: "
+      .. "`millrace init --create-topics` makes them. `topic` is always allowed, and taken where `shape` names none." },
   { path = "pipelines.*.sinks.postgres", type = "table", optional = true, doc = "One row for each output." },
   { path = "pipelines.*.sinks.postgres.dsn", type = "string", required = true, secret_ok = true, format = "dsn",
     reloadable = false,

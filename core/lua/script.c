@@ -9,6 +9,7 @@
  */
 #include "lua/script_state.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 #include "lua/placeholder.h"
 
@@ -176,8 +177,8 @@ static bool one_output(lua_State *L, struct mr_script_state *state, int record)
                                "%s: a record is a table, got a %s in the list of records",
                                maker_of(state), luaL_typename(L, record));
     if (state->options.has_message) {
-        push_result(L, state, MR_FN_SHAPE, record, 3);
-        if (!mr_template_message(L, top + 1, top + 2, top + 3, templates, &output, state->err))
+        push_result(L, state, MR_FN_SHAPE, record, 4);
+        if (!mr_template_message(L, top + 1, templates, &output, state->err))
             return false;
         lua_settop(L, top);
     }
@@ -237,6 +238,17 @@ static int job_project(lua_State *L)
     return 0;
 }
 
+/* --- tick --- */
+
+static int job_tick(lua_State *L)
+{
+    struct mr_script_state *state = lua_touserdata(L, 1);
+    mr_script_push_function(L, MR_FN_TICK);
+    mr_context_push(L, &state->view);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
 /* --- the contract --- */
 
 static struct mr_script_state *state_of(const struct mr_script *script)
@@ -267,6 +279,17 @@ static enum mr_verdict run(struct mr_script_state *state, int (*job)(lua_State *
     return state->verdict;
 }
 
+/* A state that a limit has ended is made anew, `init` and all. */
+static bool reload(struct mr_script_state *state, const struct mr_context *ctx,
+                   struct mr_error *err)
+{
+    if (state->host)
+        return true;
+    if (mr_script_load(state, ctx, err))
+        return true;
+    return mr_error_context(err, "loading the script again after it was stopped");
+}
+
 static enum mr_verdict accept_record(struct mr_script *script, struct mr_record *rec,
                                      struct mr_source *source, const struct mr_context *ctx,
                                      const char **reason, struct mr_error *err)
@@ -276,10 +299,8 @@ static enum mr_verdict accept_record(struct mr_script *script, struct mr_record 
         *reason = "tombstone";
         return MR_VERDICT_DROP;
     }
-    if (!state->host && !mr_script_load(state, err)) {
-        mr_error_context(err, "loading the script again after it was stopped");
+    if (!reload(state, ctx, err))
         return MR_VERDICT_STOP;
-    }
     if (!mr_json_parse(state->json, rec->value, err))
         return MR_VERDICT_REJECT;
     state->view.rec = rec;
@@ -322,6 +343,20 @@ static enum mr_verdict each(struct mr_script *script, const struct mr_context *c
     return run(state, mr_script_job_each, ctx, &reason, err);
 }
 
+static bool tick(struct mr_script *script, const struct mr_context *ctx, struct mr_error *err)
+{
+    struct mr_script_state *state = state_of(script);
+    const char *reason;
+    mr_assert(!state->view.rec);
+    if (!state->has[MR_FN_TICK])
+        return true;
+    if (!reload(state, ctx, err))
+        return false;
+    bool done = run(state, job_tick, ctx, &reason, err) == MR_VERDICT_EMIT;
+    mr_context_end(&state->view);
+    return done;
+}
+
 static void finish(struct mr_script *script)
 {
     mr_context_end(&state_of(script)->view);
@@ -361,6 +396,7 @@ static const struct mr_script_ops ops = {
     .key = find_keys,
     .project = project,
     .each = each,
+    .tick = tick,
     .finish = finish,
     .uses_lookup = uses_lookup,
     .by_row = by_row,
@@ -388,9 +424,12 @@ bool mr_script_open(const struct mr_script_options *options, struct mr_script **
     state->templates.build.limit_bytes = limit;
     state->templates.scratch.limit_bytes = limit;
     state->templates.rows = options->rows;
+    state->templates.topics = options->topics;
+    state->templates.n_topics = options->n_topics;
     state->templates.bundle = options->bundle_header ? mr_bundle_hash(state->bundle) : NULL;
     state->view.pipeline = options->pipeline;
-    if (!mr_script_load(state, err)) {
+    struct mr_context ctx = {.now_ms = options->now_ms ? options->now_ms : mr_clock_wall_ms()};
+    if (!mr_script_load(state, &ctx, err)) {
         close_script(&state->base);
         return false;
     }

@@ -16,18 +16,19 @@ struct mr_script_options {
     const char *path;
     struct mr_bundle *bundle; /* its sources, read and sealed (bundle.h), in place of the files at
                                  `path`; NULL: they are read. Acquired */
-    bool has_lookup;          /* then the script has key and project, else map */
+    bool has_lookup;          /* then the script has key, and project or each; else map */
     const struct mr_lookup_schema
         *lookup;                      /* NULL: not known yet (check without --connect), or none */
     const struct mr_row_schema *rows; /* NULL: no feedback rows, or not known yet */
     bool has_message;                 /* a sink for messages is there */
-    const char *const *topics;        /* of the sink; outputs go to the first */
+    const char *const *topics;        /* to which shape may send; the first is the default */
     size_t n_topics;
     const struct mr_node *vars; /* NULL: none */
     int64_t time_limit_ms;      /* of each call; 0: none */
     size_t memory_limit_bytes;  /* of the state; 0: none */
     size_t output_limit_bytes;  /* of what one message becomes before it is stamped; 0: 1 GB */
     const char *pipeline;       /* for metrics and log lines */
+    int64_t now_ms;             /* what ctx.now tells the first `init`; 0: the host's clock */
     bool bundle_header;         /* each message carries millrace-bundle */
 };
 

@@ -203,16 +203,28 @@ static int job_load(lua_State *L)
     mr_script_open_row(L, options->lookup);
     mr_bundle_run(L, state->bundle);
     take_table(L, state);
+    lua_settop(L, 0);
+    if (state->has[MR_FN_INIT]) {
+        mr_script_push_function(L, MR_FN_INIT);
+        mr_context_push(L, &state->view);
+        lua_call(L, 1, 0);
+    }
     return 0;
 }
 
-bool mr_script_load(struct mr_script_state *state, struct mr_error *err)
+bool mr_script_load(struct mr_script_state *state, const struct mr_context *ctx,
+                    struct mr_error *err)
 {
     struct mr_host_limits limits = {.memory_bytes = state->options.memory_limit_bytes,
                                     .time_ms = state->options.time_limit_ms};
     if (!mr_host_new(&limits, &state->host, err))
         return false;
-    if (!mr_host_call(state->host, job_load, state, err)) {
+    mr_assert(!state->view.rec);
+    state->view.ctx = ctx;
+    state->view.bundle = ""; /* its hash is known when all of it is loaded */
+    bool done = mr_host_call(state->host, job_load, state, err);
+    mr_context_end(&state->view);
+    if (!done) {
         mr_host_free(state->host);
         state->host = NULL;
         err->action = MR_STOP;

@@ -55,8 +55,9 @@ struct mr_script_state {
 
 extern const char *const mr_script_function_names[MR_FN_N];
 
-/* A new host with everything in it. Errors are MR_STOP with exit code 78. */
-MR_MUSTCHECK bool mr_script_load(struct mr_script_state *state, struct mr_error *err);
+/* A new host with everything in it, and `init` run in it. Errors are MR_STOP with exit code 78. */
+MR_MUSTCHECK bool mr_script_load(struct mr_script_state *state, const struct mr_context *ctx,
+                                 struct mr_error *err);
 
 /* Inside the gate: functions, the message's table. */
 void mr_script_push_function(struct lua_State *L, enum mr_function function);

@@ -191,12 +191,42 @@ static void put_bundle_header(struct mr_build *build, const char *bundle)
     mr_build_header(build, &header);
 }
 
-bool mr_template_message(lua_State *L, int value, int key, int headers,
-                         struct mr_templates *templates, struct mr_output *output,
-                         struct mr_error *err)
+/* The fourth result of shape: nil, or the name of a topic that the configuration allows. */
+static bool topic_index(lua_State *L, int topic, const struct mr_templates *templates,
+                        uint16_t *index, struct mr_error *err)
 {
+    *index = 0;
+    if (lua_isnil(L, topic))
+        return true;
+    if (mr_placeholder_at(L, topic))
+        return mr_error_reject(err, "script",
+                               "shape: the topic is a placeholder; it is chosen before rows are "
+                               "filled in: for a topic of each row write `each`");
+    if (lua_type(L, topic) != LUA_TSTRING)
+        return mr_error_reject(err, "script", "shape: the topic is a %s; it is a string, or nil",
+                               luaL_typename(L, topic));
+    const char *name = lua_tostring(L, topic);
+    for (size_t i = 0; i < templates->n_topics; i++)
+        if (strcmp(templates->topics[i], name) == 0) {
+            *index = (uint16_t)i;
+            return true;
+        }
+    const char *near = mr_text_nearest(name, templates->topics, templates->n_topics);
+    return mr_error_reject(err, "script",
+                           "shape: the topic \"%.250s\" is not allowed%s%s%s: the configuration "
+                           "names the topics of a pipeline in sinks.kafka.allowed_topics",
+                           name, near ? " (did you mean \"" : "", near ? near : "",
+                           near ? "\"?)" : "");
+}
+
+bool mr_template_message(lua_State *L, int results, struct mr_templates *templates,
+                         struct mr_output *output, struct mr_error *err)
+{
+    int value = results, key = results + 1, headers = results + 2;
     struct mr_build *build = &templates->build;
     output->has_message = true;
+    if (!topic_index(L, results + 3, templates, &output->topic, err))
+        return false;
     if (!value_run(L, value, build, &output->value, err))
         return false;
     output->key = mr_build_absent();

@@ -20,6 +20,8 @@ struct mr_templates {
     const char *bundle;               /* for the header millrace-bundle; NULL: none */
     struct mr_set_node *sets;         /* column sets, interned: they live as long as the script */
     struct mr_build scratch;          /* JSON of a row's field */
+    const char *const *topics;        /* to which shape may send; the first is the default */
+    size_t n_topics;
 };
 
 void mr_template_fini(struct mr_templates *templates);
@@ -27,8 +29,9 @@ void mr_template_fini(struct mr_templates *templates);
 /* Once a state: names of the row's columns as Lua strings. */
 void mr_template_open(struct lua_State *L, const struct mr_templates *templates);
 
-/* The three results of `shape` (nil where there was none). */
-MR_MUSTCHECK bool mr_template_message(struct lua_State *L, int value, int key, int headers,
+/* The four results of `shape`, from `results` on: value, key, headers, topic (nil where there was
+ * none). */
+MR_MUSTCHECK bool mr_template_message(struct lua_State *L, int results,
                                       struct mr_templates *templates, struct mr_output *output,
                                       struct mr_error *err);
 /* The result of `row`. */

@@ -84,8 +84,8 @@ static struct mr_budget build_budget(const struct mr_app *app)
     struct mr_budget build = budgets[MR_PHASE_BUILD];
     for (size_t i = 0; i < app->n_workers; i++) {
         const struct mr_worker_settings *settings = &app->workers[i].options.settings;
-        int64_t calls_ms = settings->script_limit_ms *
-                           (SCRIPT_CALLS + settings->unit_outputs / MR_EACH_ROWS);
+        int64_t calls_ms =
+            settings->script_limit_ms * (SCRIPT_CALLS + settings->unit_outputs / MR_EACH_ROWS);
         build.warn_ms = calls_ms > build.warn_ms ? (int)calls_ms : build.warn_ms;
         build.give_up_ms = calls_ms * 2 > build.give_up_ms ? (int)calls_ms * 2 : build.give_up_ms;
     }

@@ -73,5 +73,7 @@ void mr_tally_init(struct mr_tally *tally, const char *pipeline)
         .stale = labelled(pipeline, "millrace_stale_records_total",
                           "Records that came after their partition was taken away, or twice.", NULL,
                           NULL),
+        .tick_errors = labelled(pipeline, "millrace_script_tick_errors_total",
+                                "Calls of the script's tick that failed.", NULL, NULL),
     };
 }

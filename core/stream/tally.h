@@ -14,7 +14,7 @@ enum { MR_TALLY_REASONS = 16 };
 /* Of one worker; `reasons` spares it the way to the registry for each message that is dropped. */
 struct mr_tally {
     const char *pipeline; /* borrowed */
-    struct mr_metric *messages, *recoveries, *stale;
+    struct mr_metric *messages, *recoveries, *stale, *tick_errors;
     struct {
         char name[48];
         struct mr_metric *metric;

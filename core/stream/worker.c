@@ -335,6 +335,7 @@ void mr_worker_run(struct mr_worker *worker)
             mr_worker_advance_if_due(worker, false);
             mr_worker_claim_due(worker);
             mr_worker_feel_pulse(worker);
+            mr_worker_tick_if_due(worker);
         }
     if (worker->source)
         drain(worker);

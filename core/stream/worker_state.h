@@ -74,6 +74,8 @@ struct mr_worker {
     int exit_code;
     bool done;
     struct mr_log_gate reject_gate;
+    int64_t tick_at_ms;
+    struct mr_log_gate tick_gate;
     struct mr_log_trouble trouble; /* from the first failure until a unit is decided */
     struct mr_tally tally;
 };
@@ -105,6 +107,10 @@ bool mr_worker_open_script(struct mr_worker *worker, struct mr_error *err);
 /* Until the services are there. False: told to stop, or a person is needed. */
 bool mr_worker_open_all(struct mr_worker *worker);
 void mr_worker_close_all(struct mr_worker *worker);
+
+/* --- worker_tick.c --- */
+/* The script's `tick`, about once a second between messages; what it does wrong is logged. */
+void mr_worker_tick_if_due(struct mr_worker *worker);
 
 /* --- worker_reload.c --- */
 /* Opens what is offered, votes, takes note of the decision. Also between chunks of a fan-out. */

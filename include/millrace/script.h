@@ -70,6 +70,9 @@ struct mr_script_ops {
      */
     enum mr_verdict (*each)(struct mr_script *script, const struct mr_context *ctx,
                             struct mr_rows *rows, struct mr_error *err);
+    /* Runs `tick`, if there is one, between messages. False: *err says why, for the log. NULL: the
+     * script has none. */
+    bool (*tick)(struct mr_script *script, const struct mr_context *ctx, struct mr_error *err);
     void (*finish)(struct mr_script *script);
     bool (*uses_lookup)(const struct mr_script *script);   /* false: `map` */
     bool (*by_row)(const struct mr_script *script);        /* each, not project; NULL: project */
