@@ -1,0 +1,170 @@
+"""bench/run: measures Millrace, the raw limits and a peer in turn, and prints one table.
+
+This file is the order of things: arguments, what must be built, and then, inside the private services, run after run.
+A pair (a round) is one run of each subject; the order is turned round each time (A B, B A, ...), so that what drifts
+hits all of them. One round before, that does not count, warms the broker's JVM and the page cache.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import report
+import subjects
+import workloads
+from stage import BUILD, ROOT, Child, Failed, Stage, program
+
+KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once"]}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="bench/run", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Measures Millrace beside the raw limits of broker and database.",
+        epilog="workloads:\n" + "\n".join(f"  {w.name}  {w.title}" for w in workloads.ALL)
+        + "\n\nsubjects:\n  " + "\n  ".join(subjects.__doc__.split("\n\n")[1].splitlines())
+        + "\n\nexamples:\n  bench/run --workload W1 --pairs 5\n"
+        "  bench/run --workload W1 --subjects exactly_once,at_least_once,raw\n"
+        "  bench/run --workload W2 --subjects exactly_once:workers=1,exactly_once:workers=2\n")
+    parser.add_argument("--workload", action="append", choices=list(workloads.BY_NAME), metavar="W1..W6",
+                        help="one of them; may be given several times (default: all)")
+    parser.add_argument("--pairs", type=int, help="rounds that count (default 5; 1 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work, one pair")
+    parser.add_argument("--times", type=int, default=1, help="so many times the campaigns: longer runs")
+    parser.add_argument("--subjects", help="instead of the workload's own: name[:key=value]...,...; ratios are over the last")
+    parser.add_argument("--peers", choices=["python"], help="and this one beside them")
+    parser.add_argument("--compression", default="lz4", choices=["none", "lz4", "zstd", "snappy", "gzip"],
+                        help="of all that is sent to Kafka (default lz4)")
+    parser.add_argument("--out", default=os.path.join(ROOT, "build", "bench"), help="where the JSON goes (default build/bench)")
+    args = parser.parse_args()
+    args.pairs = args.pairs or (1 if args.quick else 5)
+    return args
+
+
+def build():
+    """Release; says nothing unless it fails."""
+    os.makedirs(os.path.join(ROOT, "build", "bench"), exist_ok=True)
+    log = os.path.join(ROOT, "build", "bench", "build.log")
+    with open(log, "w") as file:
+        for command in (["cmake", "--preset", "release"], ["cmake", "--build", BUILD, "--target", "millrace", "bench"]):
+            if subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode:
+                with open(log) as text:
+                    sys.exit(text.read()[-3000:] + f"bench: it does not build; all of it: {log}")
+
+
+def complete(workload, sink, may_double):
+    """Both sinks, pair by pair. A run that lost or doubled something gives no figure."""
+    child = Child([program("complete"), *workload.arguments(), "--topic", sink], stdin=subprocess.DEVNULL)
+    seen = child.answer()
+    child.end()
+    for name, counts in seen.items():
+        doubles = counts["doubled"] if not (may_double and name == "messages") else 0
+        if counts["missing"] or counts["foreign"] or doubles:
+            raise Failed(f"{name} are not what they must be: {counts}")
+    return seen
+
+
+def run_once(stage, workload, subject):
+    """One run: a dictionary of figures."""
+    source, sink, group = stage.next_names()
+    stage.topics(f"{source}:{workload.partitions}", f"{sink}:{workload.partitions}")
+    stage.clear()
+    feed = None
+    if subject.has_input:
+        feed = Child([program("feed"), *workload.arguments(), "--input", source])
+        feed.wait_ready()
+    subject.start(workload, source, sink, group)
+    before = stage.used(subject.pids())
+    began = time.monotonic()
+    if subject.name.startswith("raw"):
+        subject.go()
+    if feed:
+        feed.go()
+        began = feed.answer()["began"]
+    subject.wait()
+    ended = subject.ended() or time.monotonic()
+    after = stage.used(subject.pids())
+    run = {
+        "subject": subject.spec,
+        "seconds": ended - began,
+        "cpu": {name: after[name] - before[name] for name in after},
+        "peak_mb": subject.peak_mb(),
+        "lookup_mb": subject.lookup_mb(),
+        **subject.notes(),
+    }
+    run["cpu"]["others"] = run["cpu"].pop("machine") - sum(run["cpu"].values())
+    subject.stop()
+    if feed:
+        feed.end()
+    if subject.name != "raw_read":
+        run["complete"] = complete(workload, sink, subject.name == "at_least_once")
+        run["outputs_per_s"] = workload.outputs / run["seconds"]
+    run["campaigns_per_s"] = workload.campaigns / run["seconds"]
+    stage.topics("--delete", source, sink)
+    return run
+
+
+def throughput(stage, workload, specs, args):
+    """All rounds of a workload; a run that fails is told and left out of its pair."""
+    fill = Child([program("feed"), *workload.arguments()], stdin=subprocess.DEVNULL)
+    if fill.end():
+        raise Failed("the table could not be filled")
+    made = [subjects.make(spec, stage, args.compression) for spec in specs]
+    runs = []
+    for n in range(args.pairs + 1):
+        for subject in made if n % 2 == 0 else reversed(made):
+            run = run_once(stage, workload, subject)
+            run["pair"] = n
+            report.line(workload, run)
+            if n:
+                runs.append(run)
+    return {"workload": workload.name, "title": workload.title, "compression": args.compression, "kind": workload.kind, "outputs": workload.outputs,
+            "campaigns": workload.campaigns, "base": specs[-1], "subjects": specs, "runs": runs}
+
+
+def specs_of(workload, args):
+    if args.subjects:
+        return args.subjects.split(",")
+    peers = [args.peers] if args.peers else []
+    return KINDS[workload.kind][:1] + peers + KINDS[workload.kind][1:]
+
+
+def inside(args):
+    stage = Stage()
+    results = {"began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": sys.argv[1:], "pairs": args.pairs,
+               "machine": report.machine(), "workloads": []}
+    path = os.path.join(args.out, time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime()))
+    failed = 0
+    for name in args.workload or list(workloads.BY_NAME):
+        workload = workloads.BY_NAME[name]
+        if workload.kind not in ("sink", "read"):
+            continue
+        workload = workload.quick() if args.quick else workload.times(args.times)
+        print(f"{workload.name} {workload.title}" + (" (a tenth of it)" if args.quick else ""), flush=True)
+        try:
+            results["workloads"].append(throughput(stage, workload, specs_of(workload, args), args))
+        except Failed as why:
+            print(f"  FAILED: {why}", flush=True)
+            failed += 1
+        report.write(results, path)
+    report.table(results)
+    print(f"\n{os.path.relpath(path, ROOT)}")
+    return 1 if failed else 0
+
+
+def main():
+    args = arguments()
+    if os.environ.get("MILLRACE_BENCH"):
+        sys.exit(inside(args))
+    os.makedirs(args.out, exist_ok=True)
+    build()
+    os.environ["MILLRACE_BENCH"] = "1"
+    services = os.path.join(ROOT, "tests/support/services")
+    os.execv(services, [services, "--name", "bench", "--kafka", "--postgres", "--", os.path.join(ROOT, "bench/run"),
+                        *sys.argv[1:]])
+
+
+main()
