@@ -13,6 +13,7 @@
 #include "base/thread.h"
 #include "cli/cli.h"
 #include "cli/instance.h"
+#include "cli/reload.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,6 +25,8 @@ struct mr_millrace {
     struct mr_instance *instance;
     struct mr_thread thread;
     atomic_bool stop, failed; /* failed: the drain did not end in time; stays to be joined */
+    atomic_uint reloads;      /* asked for */
+    unsigned reloads_told;
     bool started, joined, stop_told;
     int exit_code;
 };
@@ -91,6 +94,10 @@ static enum mr_order next_order(void *arg, int timeout_ms)
             m->stop_told = true;
             return MR_ORDER_STOP;
         }
+        if (m->reloads_told != atomic_load(&m->reloads)) {
+            m->reloads_told++;
+            return MR_ORDER_RELOAD;
+        }
         nap(timeout_ms < 10 ? timeout_ms : 10);
     } while (mr_clock_mono_ms() < until);
     return MR_ORDER_NONE;
@@ -146,6 +153,29 @@ bool mr_millrace_ready(struct mr_millrace *m, char *text, size_t size_bytes)
     put_text(text, size_bytes, mr_buf_cstr(&out));
     mr_buf_fini(&out);
     return well;
+}
+
+int mr_millrace_reload(struct mr_millrace *m, int timeout_ms, char *text, size_t size_bytes)
+{
+    int64_t deadline = deadline_of(timeout_ms);
+    unsigned ours = atomic_fetch_add(&m->reloads, 1) + 1;
+    put_text(text, size_bytes, "");
+    for (;;) {
+        enum mr_reload_result result;
+        struct mr_buf line = {0};
+        unsigned answered = mr_reload_last(mr_instance_reload(m->instance), &result, &line);
+        bool done = (int)(answered - ours) >= 0;
+        if (done)
+            put_text(text, size_bytes, mr_buf_cstr(&line));
+        mr_buf_fini(&line);
+        if (done)
+            return result == MR_RELOAD_APPLIED || result == MR_RELOAD_UNCHANGED ? 0
+                                                                                : MR_EXIT_CONFIG;
+        if (mr_clock_mono_ms() >= deadline || atomic_load(&m->stop) || atomic_load(&m->failed) ||
+            mr_instance_state(m->instance) == MR_APP_ENDED)
+            return -1;
+        nap(2);
+    }
 }
 
 void mr_millrace_stop(struct mr_millrace *m)

@@ -10,11 +10,11 @@
  *     mr_millrace_close(m);
  *
  * Ownership: strings that are given in are copied; what is returned says who owns it. Threads: one
- * thread drives an instance (open, start, join, close); stop, wait, ready and metrics may be called
- * from any other between start and close. Signals: none is handled, and Millrace's threads take
- * none; SIGPIPE should be ignored by the program. One instance may be open at a time in a process:
- * log and metrics belong to the process. Exit codes are those of the command: 0, 65 data, 69
- * unreachable, 70 a bug, 75 try again, 78 configuration.
+ * thread drives an instance (open, start, join, close); stop, reload, wait, ready and metrics may
+ * be called from any other between start and close. Signals: none is handled, and Millrace's
+ * threads take none; SIGPIPE should be ignored by the program. One instance may be open at a time
+ * in a process: log and metrics belong to the process. Exit codes are those of the command: 0, 65
+ * data, 69 unreachable, 70 a bug, 75 try again, 78 configuration.
  */
 #ifndef MILLRACE_H
 #define MILLRACE_H
@@ -69,6 +69,14 @@ enum mr_millrace_state mr_millrace_wait(struct mr_millrace *m, int timeout_ms);
  * mr_millrace_metrics about its size). Waits for no service.
  */
 bool mr_millrace_ready(struct mr_millrace *m, char *text, size_t size_bytes);
+
+/*
+ * Reads configuration and scripts anew and takes them into use without a stop, as SIGHUP does for
+ * the command; waits for at most timeout_ms (-1: no limit). 0: they are in force, or nothing has
+ * changed. 78: nothing was changed; why stands in `text`, as in the log. -1: it is not done yet, or
+ * the instance is ending.
+ */
+int mr_millrace_reload(struct mr_millrace *m, int timeout_ms, char *text, size_t size_bytes);
 
 /* Asks it to drain: finish what is open, leave the groups. Returns at once; asking twice is once.
  */

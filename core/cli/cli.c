@@ -24,8 +24,9 @@ enum {
     TAKES_AUDIT = 64,   /* --since, --until */
     TAKES_REPAIR = 128, /* --topic, --partition, --all, --take */
     TAKES_PRINT = 256,
-    TAKES_TRY = 512,    /* --rows, --now, --records, --against-live */
-    TAKES_REST = 1024,  /* all words as they are, for a program behind */
+    TAKES_TRY = 512,   /* --rows, --now, --records, --against-live */
+    TAKES_REST = 1024, /* all words as they are, for a program behind */
+    TAKES_WATCH = 2048,
     TAKES_ALL = 1 << 30 /* --help */
 };
 
@@ -34,7 +35,7 @@ static const struct command {
     int (*run)(const struct mr_cli_args *args);
     int takes;
 } commands[] = {
-    {"run", mr_cli_run, TAKES_CONFIG},
+    {"run", mr_cli_run, TAKES_CONFIG | TAKES_WATCH},
     {"check", mr_cli_check, TAKES_CONFIG | TAKES_JSON | TAKES_CONNECT},
     {"init", mr_cli_init, TAKES_CONFIG | TAKES_INIT | TAKES_PRINT},
     {"try", mr_cli_try, TAKES_CONFIG | TAKES_TRY | TAKES_WORD},
@@ -64,7 +65,8 @@ enum {
     OPT_TAKE,
     OPT_ROWS,
     OPT_NOW,
-    OPT_RECORDS
+    OPT_RECORDS,
+    OPT_WATCH
 };
 
 static const struct option_rule {
@@ -89,6 +91,7 @@ static const struct option_rule {
     {"rows", required_argument, OPT_ROWS, TAKES_TRY},
     {"now", required_argument, OPT_NOW, TAKES_TRY},
     {"records", no_argument, OPT_RECORDS, TAKES_TRY},
+    {"watch", no_argument, OPT_WATCH, TAKES_WATCH},
     {"help", no_argument, 'h', TAKES_ALL},
 };
 enum { N_RULES = sizeof rules / sizeof *rules };
@@ -211,6 +214,9 @@ static bool take_own_option(const struct command *command, int value, struct mr_
         return true;
     case OPT_RECORDS:
         args->records = true;
+        return true;
+    case OPT_WATCH:
+        args->watch = true;
         return true;
     default:
         args->docs = true;

@@ -18,7 +18,8 @@ struct mr_cli_args {
     const char *const *sets; /* --set, in order */
     size_t n_sets;
     const char
-        *word; /* of `help`: the command; of `try`, `audit` and `repair`: the pipeline; or NULL */
+        *word;  /* of `help`: the command; of `try`, `audit` and `repair`: the pipeline; or NULL */
+    bool watch; /* of `run` */
     bool json, connect, print, create_topics, docs;
     int partitions, replication; /* of topics to create; 0: the brokers' defaults */
     const char *since, *until;   /* of `audit`; NULL: not given */

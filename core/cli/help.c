@@ -45,6 +45,8 @@ static const struct {
      "  millrace run\n"
      "  millrace run -c promo.lua --set pipelines.promo.workers=4\n"
      "  millrace run --set 'pipelines.promo.source.kafka[\"fetch.min.bytes\"]=1'\n"
+     "  millrace run --watch            scripts and configuration are taken over when they are "
+     "saved\n"
      "\n"
      "Runs the daemon: loads the lookups, joins the consumer groups, and works until SIGTERM or\n"
      "SIGINT. It then finishes what is in hand, within drain_timeout, and exits 0; a second "
@@ -52,7 +54,14 @@ static const struct {
      "ends it at once, which is safe. A log line that begins `ready: ` says that all workers have\n"
      "joined and all lookups are loaded.\n"
      "\n"
-     "Options\n" COMMON},
+     "SIGHUP reloads configuration and scripts without a stop: no message is lost, doubled or "
+     "handled\n"
+     "half by each. With anything wrong, or changed that wants a restart, the old ones go on. A "
+     "line\n"
+     "that begins `reload` says which and why.\n"
+     "\n"
+     "Options\n" COMMON
+     "      --watch         reload when a file of the configuration or a script changes\n"},
     {"check", "Examples\n"
               "  millrace check\n"
               "  millrace check --connect\n"

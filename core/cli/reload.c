@@ -22,11 +22,12 @@ struct mr_reload {
     struct mr_thread thread;
     bool running, quiet; /* quiet: of the one that runs */
     bool asked, asked_quietly;
+    unsigned n_asked, n_running; /* asks; those that the one that runs will answer */
     struct mr_metric *results[MR_RELOAD_RESULTS], *last_worked;
     struct mr_metric **bundles; /* one a pipeline, in the order of the configuration */
     size_t n_bundles;
     pthread_mutex_t lock; /* of what follows */
-    unsigned n_ended;
+    unsigned n_answered;
     enum mr_reload_result last;
     struct mr_buf text, files;
 };
@@ -231,7 +232,7 @@ static void run(void *arg)
     reload->text = text;
     reload->files = attempt.candidate.files;
     attempt.candidate.files = (struct mr_buf){0};
-    reload->n_ended++;
+    reload->n_answered = reload->n_running;
     pthread_mutex_unlock(&reload->lock);
     mr_candidate_fini(&attempt.candidate);
 }
@@ -242,6 +243,7 @@ static void run(void *arg)
 static void begin(struct mr_reload *reload)
 {
     reload->asked = false;
+    reload->n_running = reload->n_asked;
     reload->quiet = reload->asked_quietly;
     reload->running = true;
     mr_thread_start(&reload->thread, run, reload);
@@ -251,6 +253,7 @@ void mr_reload_ask(struct mr_reload *reload, bool quiet)
 {
     reload->asked_quietly = quiet && (!reload->asked || reload->asked_quietly);
     reload->asked = true;
+    reload->n_asked++;
     if (!reload->running)
         begin(reload);
 }
@@ -269,9 +272,10 @@ unsigned mr_reload_last(struct mr_reload *reload, enum mr_reload_result *result,
                         struct mr_buf *text)
 {
     pthread_mutex_lock(&reload->lock);
-    unsigned n = reload->n_ended;
-    *result = reload->last;
-    if (n)
+    unsigned n = reload->n_answered;
+    if (result)
+        *result = reload->last;
+    if (n && text)
         mr_buf_put_text(text, mr_buf_cstr(&reload->text));
     pthread_mutex_unlock(&reload->lock);
     return n;

@@ -39,8 +39,8 @@ struct mr_reload *mr_reload_new(const struct mr_cli_args *args, struct mr_wiring
 void mr_reload_ask(struct mr_reload *reload, bool quiet);
 /* Looks whether it has come to its end; to be called now and then. True: none is running. */
 bool mr_reload_serve(struct mr_reload *reload);
-/* How many have come to their end, and how the last one did: its line of the log in `text`. Any
- * thread. */
+/* How many calls of mr_reload_ask have been answered, and how the last reload went: its line of the
+ * log in `text` (both may be NULL). Any thread. */
 unsigned mr_reload_last(struct mr_reload *reload, enum mr_reload_result *result,
                         struct mr_buf *text);
 /* The files whose change makes a reload worth while, a newline after each; any thread. */

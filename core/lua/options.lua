@@ -196,20 +196,20 @@ return {
       .. "sink. A field is named by its way through the message's JSON value, `\"payload.client_id\"`; `\"@key\"` is "
       .. "the message's key. Fields are read as values of the column's type, so that `1` and `1.0` are one number. "
       .. "Topic and table are taken to hold the outputs of this pipeline only." },
-  { path = "pipelines.*.audit.key", type = "pairs", required = true, min_items = 1, reloadable = false,
+  { path = "pipelines.*.audit.key", type = "pairs", required = true, min_items = 1, reloadable = true,
     doc = "What tells one output from another: the fields, and the columns in which they stand." },
-  { path = "pipelines.*.audit.compare", type = "pairs", reloadable = false, default_text = "none",
+  { path = "pipelines.*.audit.compare", type = "pairs", reloadable = true, default_text = "none",
     doc = "More fields and columns, which must be equal in a message and its row." },
-  { path = "pipelines.*.audit.time", type = "string", format = "column", reloadable = false, default_text = "none",
+  { path = "pipelines.*.audit.time", type = "string", format = "column", reloadable = true, default_text = "none",
     doc = "The column that says when an output was made, which `--since` and `--until` go by. Its type is a number "
       .. "(see `time_unit`), `timestamptz`, `timestamp` or `date`. Without it everything is compared, which is right "
       .. "only while the pipeline is stopped." },
-  { path = "pipelines.*.audit.time_field", type = "string", format = "field", reloadable = false,
+  { path = "pipelines.*.audit.time_field", type = "string", format = "field", reloadable = true,
     default_text = "the name of the column",
     doc = "The field in which that time stands; the two must be equal. `\"@timestamp\"`: the message has none but "
       .. "Kafka's own timestamp, which is somewhat later." },
   { path = "pipelines.*.audit.time_unit", type = "enum", values = { "s", "ms", "us" }, default = "s",
-    reloadable = false,
+    reloadable = true,
     doc = "What a time that is a number counts since 1970: seconds, milliseconds or microseconds." },
 
   { path = "reload", type = "table", later = "reloading comes with a later release; until then restart" },

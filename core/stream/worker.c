@@ -16,10 +16,11 @@
 #include <stdlib.h>
 
 enum {
-    IDLE_POLL_MS = 100, /* how long a stop or a due duty may wait */
-    SERVE_AFTER = 4,    /* chunks of a fan-out the group is served between the others */
-    STRICT_MS = 5000,   /* for a lookup to catch up (consistency = "strict") */
-    CRASH_LOOP_AT = 6   /* attempts, at which a message is taken for what kills the process */
+    IDLE_POLL_MS = 100,   /* how long a stop or a due duty may wait */
+    DECISION_POLL_MS = 5, /* the others are voting on a reload */
+    SERVE_AFTER = 4,      /* chunks of a fan-out the group is served between the others */
+    STRICT_MS = 5000,     /* for a lookup to catch up (consistency = "strict") */
+    CRASH_LOOP_AT = 6     /* attempts, at which a message is taken for what kills the process */
 };
 
 static void on_assigned(struct mr_worker *worker)
@@ -274,7 +275,9 @@ static bool poll_source(struct mr_worker *worker)
 {
     struct mr_record rec;
     struct mr_error err;
-    int timeout_ms = mr_unit_empty(&worker->unit) ? IDLE_POLL_MS : 0;
+    int timeout_ms = !mr_unit_empty(&worker->unit) ? 0
+                     : worker->tried.there         ? DECISION_POLL_MS
+                                                   : IDLE_POLL_MS;
     mr_watch_enter(&worker->watch, MR_PHASE_POLL);
     if (worker->claims_due) {
         int64_t due_ms = worker->claim_at_ms - mr_clock_mono_ms();
