@@ -88,8 +88,8 @@ static int fail(lua_State *L, const struct mr_error *err)
     return 3;
 }
 
-/* object:reload([path]): a fresh state beside the running one takes its place. Else nil, the error
- * and the exit code, and the old one goes on. */
+/* object:reload([path[, now]]): a fresh state beside the running one takes its place. Else nil, the
+ * error and the exit code, and the old one goes on. */
 static int l_reload(lua_State *L)
 {
     struct mr_module_object *object = check_object(L);
@@ -97,6 +97,7 @@ static int l_reload(lua_State *L)
     struct mr_script *script;
     struct mr_error err;
     options.path = mr_arena_strdup(&object->arena, luaL_optstring(L, 2, options.path));
+    options.now_ms = (int64_t)(luaL_optnumber(L, 3, 0) * 1000);
     if (!mr_script_open(&options, &script, &err))
         return fail(L, &err);
     object->script->ops->close(object->script);

@@ -273,10 +273,14 @@ function Pipeline:advance(seconds)
   self.now = to
 end
 
---- Runs the script's `tick` once, now.
+--- Runs the script's `tick` once, now: true; or nil and the error, which stands in the log too, as in the daemon.
 function Pipeline:tick()
-  if self.core.tick then self.core:tick(self.now) end
+  local done, why = self.core:tick { now = self.now }
   take_log(self.log)
+  if done then return true end
+  why = self.temporary and without_path(why, self.temporary) or why
+  self.log[#self.log + 1] = { level = "warn", text = why, message = "tick: " .. why }
+  return nil, why
 end
 
 -- --- scripts ---
@@ -292,13 +296,13 @@ end
 --- Loads the script anew, as a reload does: a fresh state, or the old one if the new one does not load (nil and why).
 --- `what`: nothing (the same file), a path, or { text = "..." }.
 function Pipeline:reload(what)
-  local text = type(what) == "table" and what.text
+  local text = type(what) == "table" and what.text or not what and self.text
   local path = text and write_temporary(text) or what
-  local done, why = self.core:reload(path)
+  local done, why = self.core:reload(path, self.now)
   if text then os.remove(path) end
   take_log(self.log)
   if not done then return nil, text and without_path(why, path) or why end
-  if text then self.temporary = path end
+  self.text, self.temporary = text, text and path
   return true
 end
 
@@ -306,9 +310,9 @@ end
 function Pipeline:close() self.core:close() end
 
 local function open(spec)
-  local core = { path = spec.path, pipeline = spec.name, message = spec.message, topics = spec.topics, vars = spec.vars,
-    time_limit = spec.time, memory_limit = spec.memory, output_limit = spec.output, max_message = spec.max_message,
-    unit_outputs = spec.unit_outputs, unit_bytes = spec.unit_bytes, bundle_header = spec.bundle_header,
+  local core = { path = spec.path, now = spec.now, pipeline = spec.name, message = spec.message, topics = spec.topics,
+    vars = spec.vars, time_limit = spec.time, memory_limit = spec.memory, output_limit = spec.output,
+    max_message = spec.max_message, unit_outputs = spec.unit_outputs, unit_bytes = spec.unit_bytes, bundle_header = spec.bundle_header,
     distinct = spec.distinct }
   local self = setmetatable({ name = spec.name, topic = spec.topic, now = spec.now, next_offset = 0 }, Pipeline)
   self:clear()
@@ -404,7 +408,7 @@ function M.script(options)
     output = limits.output })
   if options.text then os.remove(path) end
   if not opened then error(options.text and without_path(result, path) or result, 0) end
-  if options.text then result.temporary = path end
+  if options.text then result.text, result.temporary = options.text, path end
   return result
 end
 

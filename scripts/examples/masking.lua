@@ -3,7 +3,7 @@
 local masking = { fields = { event_id = "string", region = "string?", user = "table" } }
 
 local function mask_email(email) return (email:gsub("^(.).-@", "%1***@")) end
-local function mask_digits(text) return (text:gsub("%d", "*", select(2, text:gsub("%d", "")) - 2)) end  -- but the last 2
+local function mask_digits(text) return (text:gsub("%d", "*", select(2, text:gsub("%d", "")) - 2)) end -- but the last 2
 
 local masks = { email = mask_email, phone = mask_digits, card = mask_digits, name = function() return "***" end }
 

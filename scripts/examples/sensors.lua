@@ -20,7 +20,7 @@ end
 function sensors.each(msg, row)
   local kind, limit = outside(msg.value, row)
   if not kind then return nil end
-  return { sensor_id = msg.sensor_id, customer = row.customer, kind = kind, value = msg.value, bound = limit, at = msg.at }
+  return { sensor_id = msg.sensor_id, at = msg.at, value = msg.value, customer = row.customer, kind = kind, bound = limit }
 end
 
 function sensors.shape(rec) return rec, rec.sensor_id, { kind = rec.kind } end

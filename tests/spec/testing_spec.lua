@@ -158,6 +158,59 @@ describe("the clock", function()
   end)
 end)
 
+describe("init", function()
+  it("sees the clock of the spec, also at a reload", function()
+    local p = script([[local at
+      return { init = function(ctx) at = ctx.now end, map = function() return { at = at } end }]], { now = 1000 })
+    assert.equal(1000, p:send({}).rows[1].at)
+    p:advance(5)
+    assert.is_true(p:reload())
+    assert.equal(1005, p:send({}).rows[1].at)
+  end)
+end)
+
+describe("tick", function()
+  local TICK = [[
+    local s, ticks = {}, 0
+    function s.tick(ctx) ticks = ticks + 1 if ctx.now == 1003 then error "three" end end
+    function s.map() return { ticks = ticks } end
+    return s]]
+
+  it("runs at each second that begins while time goes by", function()
+    local p = script(TICK, { now = 1000.5 })
+    p:advance(0.4)
+    assert.equal(0, p:send({}).rows[1].ticks)
+    p:advance(0.1)
+    assert.equal(1, p:send({}).rows[1].ticks)
+    p:set_now(1010)
+    assert.equal(1, p:send({}).rows[1].ticks)
+    p:advance(10)
+    assert.equal(11, p:send({}).rows[1].ticks)
+  end)
+
+  it("may fail: that is logged, and the next one runs", function()
+    local p = script(TICK, { now = 1000 })
+    p:advance(5)
+    assert.equal(5, p:send({}).rows[1].ticks)
+    assert.matches("^tick: script.lua:2: three", p.log[1].message)
+    p:set_now(1003)
+    local done, why = p:tick()
+    assert.is_nil(done)
+    assert.matches("script.lua:2: three", why)
+    assert.is_true(map("return msg"):tick())
+  end)
+end)
+
+describe("topics", function()
+  it("are those that are allowed", function()
+    local p = script([[return { map = function(msg) return msg end,
+      shape = function(rec) return rec, nil, nil, rec.to end }]], { topic = "a", allowed_topics = { "b" } })
+    assert.equal("a", p:send({}).messages[1].topic)
+    assert.equal("b", p:send({ to = "b" }).messages[1].topic)
+    assert.matches("allowed_topics", p:send({ to = "c" }).dead.error)
+  end)
+end)
+
 describe("log and counters", function()
   it("show what the script said, all of it", function()
     local p = map "ctx.log.warn('n is', msg.n) ctx.count('seen', msg.n) return nil"

@@ -1,5 +1,5 @@
--- scripts/types/millrace.d.lua, from which editors know what a script sees: its names are those of the sandbox, and each of
--- them stands in docs/LUA.md.
+-- scripts/types/millrace.d.lua, from which editors know what a script sees: its names are those of the sandbox, and each
+-- of them stands in docs/LUA.md.
 local testing = require "millrace.testing"
 
 local function read(path)
@@ -38,9 +38,9 @@ local function ask(body)
   return assert(got.messages[1], got.dead and got.dead.error or got.dropped).value
 end
 
-local LUA = set_of { "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawlen",
-  "rawset", "require", "select", "setmetatable", "tostring", "tonumber", "type", "xpcall", "_VERSION", "string", "table",
-  "math", "utf8", "os" }
+local LUA = set_of { "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget",
+  "rawlen", "rawset", "require", "select", "setmetatable", "tostring", "tonumber", "type", "xpcall", "_VERSION",
+  "string", "table", "math", "utf8", "os" }
 
 local NAMES = "local names = array {} for name in pairs(%s) do names[#names + 1] = name end return { names = names }"
 
@@ -78,8 +78,8 @@ describe("millrace.d.lua", function()
 
   it("has the types of fields", function()
     for name in types:match "@alias FieldType\n(.-)\n\n":gmatch '"(%a+%??)"' do
-      local p = testing.script { text = ("return { fields = { a = %q }, map = function(msg) return msg end }"):format(name) }
-      p:close()
+      local text = "return { fields = { a = %q }, map = function(msg) return msg end }"
+      testing.script({ text = text:format(name) }):close()
     end
   end)
 
