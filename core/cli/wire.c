@@ -22,7 +22,8 @@ enum {
     CLAIM_TIMEOUT_MS = 1000,
     LOOK_TIMEOUT_MS = 5000,
     DECIDE_WITHIN_MS = 5000,
-    ORPHAN_TIMEOUT_MS = 20000
+    ORPHAN_TIMEOUT_MS = 20000,
+    RECENT_BYTES = 16 << 20 /* of messages that are kept for a rehearsal, a pipeline */
 };
 
 struct lookup_wire {
@@ -44,6 +45,7 @@ struct pipeline_wire {
     int dead_topic;
     const char *dead_table;
     struct mr_lookup *lookup;
+    struct mr_recent *recent;
     bool exactly_once, static_member;
     const atomic_bool *stop;
 };
@@ -274,6 +276,7 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
         mr_settings_properties(mr_settings_writer(node), &wire->n_sink_properties);
     struct mr_app_lookup lookup = find_lookup(wiring, mr_node_text(node, "lookup"));
     wire->lookup = lookup.lookup;
+    wire->recent = mr_recent_new((size_t)mr_node_int(config, "reload.rehearse", 0), RECENT_BYTES);
     struct mr_error err; /* told by the worker that opens it */
     if (!mr_edition_new(wiring->config, node, &wire->edition, NULL, &err))
         mr_log(MR_DEBUG, "%s: %s", wire->name, err.msg);
@@ -302,6 +305,7 @@ static void wire_pipeline(struct mr_wiring *wiring, struct pipeline_wire *wire,
                 .decide_within_ms = DECIDE_WITHIN_MS,
             },
         .edition = wire->edition,
+        .recent = wire->recent,
         .settings = mr_edition_settings(node),
     };
     mr_app_add_pipeline(wiring->app, &options, (int)mr_node_int(node, "workers", 1));
@@ -373,6 +377,12 @@ struct mr_lookup *mr_wiring_lookup(struct mr_wiring *wiring, const char *pipelin
     return wire ? wire->lookup : NULL;
 }
 
+struct mr_recent *mr_wiring_recent(struct mr_wiring *wiring, const char *pipeline)
+{
+    struct pipeline_wire *wire = find_pipeline(wiring, pipeline);
+    return wire ? wire->recent : NULL;
+}
+
 void mr_wiring_adopt(struct mr_wiring *wiring, struct mr_shared_config *config,
                      struct mr_edition *const *editions, size_t n)
 {
@@ -387,6 +397,9 @@ void mr_wiring_adopt(struct mr_wiring *wiring, struct mr_shared_config *config,
     }
     pthread_mutex_unlock(&wiring->lock);
     mr_shared_config_release(before);
+    size_t kept = (size_t)mr_node_int(mr_shared_config_tree(config), "reload.rehearse", 0);
+    for (size_t i = 0; i < wiring->n_pipelines; i++)
+        mr_recent_resize(wiring->pipelines[i].recent, kept);
 }
 
 void mr_wiring_free(struct mr_wiring *wiring)
@@ -395,6 +408,7 @@ void mr_wiring_free(struct mr_wiring *wiring)
         mr_settings_lookup_fini(&wiring->lookups[i].settings);
     for (size_t i = 0; i < wiring->n_pipelines; i++) {
         struct pipeline_wire *wire = &wiring->pipelines[i];
+        mr_recent_free(wire->recent);
         free(wire->source_properties);
         free(wire->sink_properties);
         free(wire->topics.items);

@@ -26,6 +26,8 @@ int64_t mr_wiring_drain_timeout_ms(struct mr_wiring *wiring);
 struct mr_shared_config *mr_wiring_config(struct mr_wiring *wiring);
 struct mr_edition *mr_wiring_edition(struct mr_wiring *wiring, const char *pipeline);
 struct mr_lookup *mr_wiring_lookup(struct mr_wiring *wiring, const char *pipeline); /* borrowed */
+/* The last messages of a pipeline; borrowed. */
+struct mr_recent *mr_wiring_recent(struct mr_wiring *wiring, const char *pipeline);
 /* Another configuration is in force, with these editions; acquires them. */
 void mr_wiring_adopt(struct mr_wiring *wiring, struct mr_shared_config *config,
                      struct mr_edition *const *editions, size_t n);

@@ -100,6 +100,7 @@ read.enum = scalar("string")
 read.duration = scalar("int", types.show_duration)
 read.size = scalar("int", types.show_size)
 read.refresh = scalar("int")
+read.share = scalar("string")
 local read_text = scalar("string")
 
 function read.string(self, name, value, option, at, path)

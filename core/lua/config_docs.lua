@@ -23,6 +23,7 @@ This page is made by `millrace config --docs > docs/CONFIG.md` from the option t
 |---|---|
 | duration | `"500ms"`, `"60s"`, `"5m"`, `"1h"`, `"2d"` |
 | size | `"512B"`, `"64KB"`, `"64MB"`, `"2GB"`; 1KB is 1024 bytes |
+| share | `3`, or `"20%"` |
 | list | `{ "a", "b" }`; where a single string will do, this is said |
 | pairs | `{ "client_id", ["payload.id"] = "id" }`: a field and its column; a name alone stands for both |
 | properties | `{ ["bootstrap.servers"] = "localhost:9092" }` |

@@ -129,6 +129,15 @@ function types.one_of(values)
   return table.concat(quoted, ", ")
 end
 
+--- A number of things, or a share of them: kept as text, "3" or "20%".
+function types.share(value)
+  local n = math.type(value) == "integer" and value or type(value) == "string" and math.tointeger(tonumber(value))
+  if n and n >= 0 and n < 2 ^ 53 then return tostring(n) end
+  local percent = type(value) == "string" and tonumber(value:match("^%s*(%d+%.?%d*)%s*%%%s*$"))
+  if percent and percent <= 100 then return ("%.14g%%"):format(percent) end
+  return nil, ('expected a number, or a share such as "20%%", got %s'):format(types.got(value))
+end
+
 --- In place of an interval: core/cli/wire.c knows them.
 local FEEDS = { auto = 0, logical = -1, changelog = -2 }
 

@@ -4,7 +4,7 @@
 -- entry here and the code that uses it. Pure data: embedded into the binary, read by config_check.lua and
 -- config_print.lua. Fields of an entry:
 --   path        dotted; "*" stands for any name that the user chooses (`name_pattern`, `name_text`)
---   type        table string integer boolean duration size enum list pairs properties any refresh
+--   type        table string integer boolean duration size enum list pairs properties any refresh share
 --   values      of an enum, in the order in which they are documented
 --   default     as the user would write it; `default_text` describes one that is computed
 --   min, max    range, written like a value; `pattern`, `pattern_text`: what a string must look like
@@ -40,6 +40,21 @@ return {
     default = "127.0.0.1:9469", reloadable = false,
     doc = "Address and port of `/livez`, `/readyz` and `/metrics`. `\"off\"` or an empty string: no port. "
       .. "An IPv6 address stands in brackets: `\"[::1]:9469\"`." },
+
+  { path = "reload", type = "table",
+    doc = "What a reload (SIGHUP, `millrace run --watch`) does before new scripts are taken into use." },
+  { path = "reload.rehearse", type = "integer", default = 200, min = 0, max = 10000, reloadable = true,
+    doc = "So many of the last messages of each pipeline are kept (of 16 MB at most), and a reload runs them through "
+      .. "the old and the new script first; nothing is sent or written. What differs is told in the log, or "
+      .. "by `millrace try --against-live`. `0`: no rehearsal." },
+  { path = "reload.block_if", type = "table", optional = true,
+    doc = "When the rehearsal ends with more than this, the reload is refused and the old scripts stay. A number, or "
+      .. "a share: `block_if = { errors = 0, dropped = \"20%\" }`. Without it a rehearsal only tells." },
+  { path = "reload.block_if.errors", type = "share", default_text = "no limit", reloadable = true,
+    doc = "Messages that become dead letters with the new script and did not with the old one; a share of the "
+      .. "messages that were rehearsed." },
+  { path = "reload.block_if.dropped", type = "share", default_text = "no limit", reloadable = true,
+    doc = "Outputs that the old script makes and the new one does not; a share of the old one's outputs." },
 
   { path = "lookups", type = "table", doc = "Postgres tables that are held in memory, by a name of your choice." },
   { path = "lookups.*", type = "table", name_pattern = NAME, name_text = NAME_TEXT,
@@ -212,7 +227,6 @@ return {
     reloadable = true,
     doc = "What a time that is a number counts since 1970: seconds, milliseconds or microseconds." },
 
-  { path = "reload", type = "table", later = "reloading comes with a later release; until then restart" },
   { path = "pipelines.*.hold", type = "table",
     later = "holding campaigns until they start comes with a later release" },
 }

@@ -6,6 +6,7 @@
  * 0.1; a timestamp without time zone is text, since a value's timestamp is an instant. Must not
  * know libpq. Tests: tests/unit/test_postgres_rows.c.
  */
+#include "postgres/postgres.h"
 #include "postgres/values.h"
 
 #include <math.h>
@@ -158,4 +159,20 @@ bool mr_pg_decode(uint32_t oid, const uint8_t *bytes, size_t len, struct mr_buf 
     default:
         return as_bytes(value, MR_TEXT, bytes, len);
     }
+}
+
+bool mr_postgres_show(const struct mr_row_column *column, struct mr_bytes field, struct mr_buf *out)
+{
+    struct mr_buf scratch = {0};
+    struct mr_value value;
+    struct mr_error err;
+    bool is_text = column->is_text && column->oid != MR_OID_JSON;
+    bool ok = mr_pg_decoded_type(column->oid, is_text) != MR_NULL &&
+              mr_pg_decode(is_text && mr_pg_decoded_type(column->oid, false) == MR_NULL
+                               ? MR_OID_TEXT
+                               : column->oid,
+                           (const uint8_t *)field.ptr, field.len, &scratch, &value) &&
+              mr_value_json(out, &value, &err);
+    mr_buf_fini(&scratch);
+    return ok;
 }

@@ -196,6 +196,7 @@ bool mr_pg_describe(struct mr_pg *pg, const char *table, const char *const *colu
     }
     t->schema.columns = t->columns;
     t->schema.encode = mr_postgres_encode;
+    t->schema.show = mr_postgres_show;
     ok = check_columns(t, n_columns, err);
 out:
     PQclear(res);

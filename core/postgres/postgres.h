@@ -224,5 +224,8 @@ void mr_postgres_repair_close(struct mr_postgres_repair *repair);
 MR_MUSTCHECK bool mr_postgres_encode(const struct mr_row_column *column,
                                      const struct mr_value *value, struct mr_buf *out,
                                      struct mr_error *err);
+/* mr_row_schema.show: what encode made, as JSON. */
+bool mr_postgres_show(const struct mr_row_column *column, struct mr_bytes field,
+                      struct mr_buf *out);
 
 #endif

@@ -15,6 +15,7 @@
 #include "stream/delivery.h"
 #include "stream/edition.h"
 #include "stream/fresh.h"
+#include "stream/recent.h"
 
 #include <stdatomic.h>
 
@@ -39,6 +40,7 @@ struct mr_worker_options {
     struct mr_fresh *fresh;   /* of the lookup; NULL: never stale */
     struct mr_delivery_options delivery;
     struct mr_edition *edition; /* NULL: the factory needs none */
+    struct mr_recent *recent;   /* where messages are kept for a rehearsal; NULL: nowhere */
     struct mr_worker_settings settings;
 };
 

@@ -40,6 +40,7 @@ bool mr_worker_open_script(struct mr_worker *worker, struct mr_error *err)
                                             &worker->script, err);
         worker->pipeline.script = worker->script;
         worker->pipeline.rows = rows;
+        mr_recent_set_rows(worker->options.recent, rows);
     }
     if (table)
         mr_lookup_unpin(worker->options.lookup, &pin);

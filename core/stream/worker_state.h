@@ -78,6 +78,7 @@ struct mr_worker {
     struct mr_log_gate tick_gate;
     struct mr_log_trouble trouble; /* from the first failure until a unit is decided */
     struct mr_tally tally;
+    struct mr_recent_tap tap; /* of options.recent */
 };
 
 /* --- worker_state.c --- */

@@ -94,6 +94,7 @@ describe("a configuration", function()
     local config = loaded(LEAST, nil, { MILLRACE_INSTANCE = "here" })
     assert.same({
       instance = "here",
+      reload = { rehearse = 200 },
       log = { level = "info", format = "auto" },
       admin = { listen = "127.0.0.1:9469" },
       lookups = {},
@@ -339,10 +340,15 @@ config.lua:3:44: error: pipelines.p.source.kafka["bootstrap.servers"]: required:
     3 |     source = { topics = "in", group = "g", kafka = {} },
       |                                            ^~~~~
 ]] },
-  { "an option of later releases", top "reload = {},", [[
-config.lua:1:10: error: reload: reloading comes with a later release; until then restart
-    1 | return { reload = {},
-      |          ^~~~~~
+  { "a share above all", top 'reload = { block_if = { errors = 0, dropped = "120%" } },', [[
+config.lua:1:56: error: reload.block_if.dropped: expected a number, or a share such as "20%", got the string "120%"
+    1 | return { reload = { block_if = { errors = 0, dropped = "120%" } },
+      |                                                        ^~~~~~
+]] },
+  { "an option of later releases", with "hold = {},", [[
+config.lua:4:23: error: pipelines.p.hold: holding campaigns until they start comes with a later release
+    4 |     script = "s.lua", hold = {},
+      |                       ^~~~
 ]] },
   { "an audit of one sink", with 'audit = { key = { "a" } },', [[
 config.lua:4:23: error: pipelines.p.audit: there is nothing to compare: it needs a Kafka sink and a Postgres sink
