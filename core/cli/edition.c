@@ -164,8 +164,9 @@ bool mr_edition_equal(const struct mr_edition *a, const struct mr_edition *b)
     return !differs;
 }
 
-bool mr_edition_open(const struct mr_edition *base, const struct mr_lookup_schema *lookup,
-                     const struct mr_row_schema *rows, struct mr_script **out, struct mr_error *err)
+static bool open_edition(const struct mr_edition *base, bool quietly,
+                         const struct mr_lookup_schema *lookup, const struct mr_row_schema *rows,
+                         struct mr_script **out, struct mr_error *err)
 {
     const struct edition *edition = edition_of(base);
     if (!edition->bundle) {
@@ -175,7 +176,22 @@ bool mr_edition_open(const struct mr_edition *base, const struct mr_lookup_schem
     struct mr_script_options options = options_of(edition);
     options.lookup = lookup;
     options.rows = rows;
+    options.quiet = quietly;
+    options.bundle_header = options.bundle_header && !quietly;
     return mr_script_open(&options, out, err);
+}
+
+bool mr_edition_open(const struct mr_edition *base, const struct mr_lookup_schema *lookup,
+                     const struct mr_row_schema *rows, struct mr_script **out, struct mr_error *err)
+{
+    return open_edition(base, false, lookup, rows, out, err);
+}
+
+bool mr_edition_open_quietly(const struct mr_edition *base, const struct mr_lookup_schema *lookup,
+                             const struct mr_row_schema *rows, struct mr_script **out,
+                             struct mr_error *err)
+{
+    return open_edition(base, true, lookup, rows, out, err);
 }
 
 struct mr_worker_settings mr_edition_settings(const struct mr_node *pipeline)

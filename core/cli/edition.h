@@ -43,6 +43,12 @@ MR_MUSTCHECK bool mr_edition_open(const struct mr_edition *edition,
                                   const struct mr_row_schema *rows, struct mr_script **out,
                                   struct mr_error *err);
 
+/* The same for a rehearsal: it logs and counts nothing, and its messages do not name the bundle. */
+MR_MUSTCHECK bool mr_edition_open_quietly(const struct mr_edition *edition,
+                                          const struct mr_lookup_schema *lookup,
+                                          const struct mr_row_schema *rows, struct mr_script **out,
+                                          struct mr_error *err);
+
 /* The numbers beside it. */
 struct mr_worker_settings mr_edition_settings(const struct mr_node *pipeline);
 

@@ -11,6 +11,7 @@
 #include "admin/admin.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/rehearsal.h"
 #include "cli/reload.h"
 #include "cli/wire.h"
 
@@ -37,7 +38,8 @@ struct mr_instance *mr_instance_new(const struct mr_cli_args *args, const struct
     instance->config = config;
     instance->wiring = mr_wiring_new(config);
     instance->app = mr_wiring_app(instance->wiring);
-    instance->reload = mr_reload_new(args, instance->wiring, NULL);
+    struct mr_rehearsal rehearsal = {.run = mr_rehearsal_judge, .arg = instance->wiring};
+    instance->reload = mr_reload_new(args, instance->wiring, &rehearsal);
     pthread_mutex_init(&instance->lock, NULL);
     return instance;
 }

@@ -111,6 +111,8 @@ static int l_log(lua_State *L)
     struct mr_view *view = lua_touserdata(L, lua_upvalueindex(1));
     enum mr_level level = (enum mr_level)lua_tointeger(L, lua_upvalueindex(2));
     int n = lua_gettop(L);
+    if (view->quiet)
+        return 0;
     lua_pushliteral(L, "");
     for (int i = 1; i <= n; i++) {
         luaL_tolstring(L, i, NULL);
@@ -170,7 +172,8 @@ static int l_count(lua_State *L)
         return luaL_error(L, "ctx.count takes a name (and a number): ctx.count(\"late\", 2)");
     lua_Number n = luaL_optnumber(L, 2, 1);
     luaL_argcheck(L, n >= 0, 2, "a counter only goes up");
-    mr_metric_add(counter(L, view), n);
+    if (!view->quiet)
+        mr_metric_add(counter(L, view), n);
     return 0;
 }
 

@@ -21,6 +21,7 @@ struct mr_view {
     struct mr_source *source; /* NULL: rec->headers are there already */
     bool headers_read;
     const char *pipeline, *bundle;
+    bool quiet; /* log and count do nothing */
     struct mr_log_gate gate;
     struct mr_view **handle; /* inside the userdata of this message; NULL: none was made */
 };

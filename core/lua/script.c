@@ -428,6 +428,7 @@ bool mr_script_open(const struct mr_script_options *options, struct mr_script **
     state->templates.n_topics = options->n_topics;
     state->templates.bundle = options->bundle_header ? mr_bundle_hash(state->bundle) : NULL;
     state->view.pipeline = options->pipeline;
+    state->view.quiet = options->quiet;
     struct mr_context ctx = {.now_ms = options->now_ms ? options->now_ms : mr_clock_wall_ms()};
     if (!mr_script_load(state, &ctx, err)) {
         close_script(&state->base);

@@ -30,6 +30,7 @@ struct mr_script_options {
     const char *pipeline;       /* for metrics and log lines */
     int64_t now_ms;             /* what ctx.now tells the first `init`; 0: the host's clock */
     bool bundle_header;         /* each message carries millrace-bundle */
+    bool quiet;                 /* ctx.log and ctx.count do nothing: a rehearsal */
 };
 
 /* Runs the file and checks what it returns. False: *err is MR_STOP, exit code 78, with file and

@@ -149,8 +149,9 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
     bool owned = false; /* by a segment */
     bool paused = false;
     int chunks = 0;
-    mr_recent_note(worker->options.recent, &worker->tap, worker->source, rec,
-                   mr_worker_now_ms(worker));
+    if (worker->options.recent)
+        mr_recent_note(worker->options.recent, &worker->tap, worker->source, rec,
+                       mr_worker_now_ms(worker));
     while (pass.more) {
         if (!pin(worker, &err)) {
             if (!mr_worker_stopping(worker)) /* then nobody waits for the lookup any more */
