@@ -312,8 +312,8 @@ function Pipeline:close() self.core:close() end
 local function open(spec)
   local core = { path = spec.path, now = spec.now, pipeline = spec.name, message = spec.message, topics = spec.topics,
     vars = spec.vars, time_limit = spec.time, memory_limit = spec.memory, output_limit = spec.output,
-    max_message = spec.max_message, unit_outputs = spec.unit_outputs, unit_bytes = spec.unit_bytes, bundle_header = spec.bundle_header,
-    distinct = spec.distinct }
+    max_message = spec.max_message, unit_outputs = spec.unit_outputs, unit_bytes = spec.unit_bytes,
+    bundle_header = spec.bundle_header, distinct = spec.distinct }
   local self = setmetatable({ name = spec.name, topic = spec.topic, now = spec.now, next_offset = 0 }, Pipeline)
   self:clear()
   local rows
