@@ -96,9 +96,9 @@ static void judge(const struct mr_node *config, const char *pipeline,
         const char *path, *what, *of;
         uint64_t n, all;
     } limits[] = {
-        {"reload.block_if.errors", "new errors", "messages", rehearsed->differences[MR_ERROR_NEW],
+        {"reload.block_if.errors", "new error", "messages", rehearsed->differences[MR_ERROR_NEW],
          rehearsed->n_messages},
-        {"reload.block_if.dropped", "dropped outputs", "outputs",
+        {"reload.block_if.dropped", "dropped output", "outputs",
          rehearsed->differences[MR_OUTPUT_DROPPED], rehearsed->outputs_before},
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits && !report->blocks; i++) {
@@ -107,11 +107,11 @@ static void judge(const struct mr_node *config, const char *pipeline,
             continue;
         report->blocks = true;
         mr_buf_printf(&report->blocked,
-                      "the rehearsal of %s found %" PRIu64 " %s in %" PRIu64
+                      "the rehearsal of %s found %" PRIu64 " %s%s in %" PRIu64
                       " %s, and %s allows %s; to reload all the same, raise that limit or set "
                       "reload.rehearse = 0 in the configuration, and reload again",
-                      pipeline, limits[i].n, limits[i].what, limits[i].all, limits[i].of,
-                      limits[i].path, limit);
+                      pipeline, limits[i].n, limits[i].what, limits[i].n == 1 ? "" : "s",
+                      limits[i].all, limits[i].of, limits[i].path, limit);
         if (i == 0 && first_error)
             mr_buf_printf(&report->blocked, " (the first is %s)", first_error);
     }

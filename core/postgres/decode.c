@@ -167,12 +167,12 @@ bool mr_postgres_show(const struct mr_row_column *column, struct mr_bytes field,
     struct mr_value value;
     struct mr_error err;
     bool is_text = column->is_text && column->oid != MR_OID_JSON;
-    bool ok = mr_pg_decoded_type(column->oid, is_text) != MR_NULL &&
-              mr_pg_decode(is_text && mr_pg_decoded_type(column->oid, false) == MR_NULL
-                               ? MR_OID_TEXT
-                               : column->oid,
-                           (const uint8_t *)field.ptr, field.len, &scratch, &value) &&
-              mr_value_json(out, &value, &err);
+    bool ok =
+        mr_pg_decoded_type(column->oid, is_text) != MR_NULL &&
+        mr_pg_decode(is_text && mr_pg_decoded_type(column->oid, false) == MR_NULL ? MR_OID_TEXT
+                                                                                  : column->oid,
+                     (const uint8_t *)field.ptr, field.len, &scratch, &value) &&
+        mr_value_json(out, &value, &err);
     mr_buf_fini(&scratch);
     return ok;
 }

@@ -1,0 +1,158 @@
+-- A new script is rehearsed over the last messages before a reload takes it: what differs is told, and
+-- reload.block_if keeps the old one. millrace try --against-live asks the running daemon for the same.
+local cjson = require "cjson"
+local scene = require "tests.support.scene"
+local shell = require "tests.support.shell"
+
+local PROMO = shell.read("scripts/promo.lua")
+
+--- The example with one place replaced.
+local function promo(from, to)
+  local at, stop = PROMO:find(from, 1, true)
+  assert(at, "scripts/promo.lua has changed: " .. from)
+  return PROMO:sub(1, at - 1) .. to .. PROMO:sub(stop + 1)
+end
+
+local SAME = promo("return promo", "-- the same\nreturn promo")
+local OTHER_VALUE = promo("adv_campaign_content = msg.adv_campaign_content,",
+  'adv_campaign_content = "<" .. msg.adv_campaign_content .. ">",')
+local RAISES = promo("function promo.key(msg)\n", 'function promo.key(msg)\n  if msg.adv_campaign_id == "a2" then error("no a2") end\n')
+local DROPS = promo('return true\n', 'return msg.adv_campaign_id ~= "a1", "not a1"\n')
+local TOO_WIDE = promo('rec.feedback = ""', 'rec.trigger_datetime_created = "soon"')
+
+describe("a rehearsal", function()
+  local s, d, script
+
+  before_each(function()
+    s = scene.new()
+    script = s.dir .. "/script.lua"
+    s:script(PROMO)
+    s:subscribers(2, 5)
+  end)
+  after_each(function() s:close() end)
+
+  --- Four campaigns with five subscribers each have gone through.
+  local function start()
+    d = s:start()
+    s:feed(4, 2)
+    s:wait_rows(20)
+  end
+
+  --- Sends the signal; gives what is logged up to the line that tells how it went.
+  local function reload(expected)
+    local from = #d:log() + 1
+    d:signal("HUP")
+    d:wait_log(expected, 20, from)
+    return d:log():sub(from)
+  end
+
+  it("says that nothing differs where nothing does, and sends nothing", function()
+    start()
+    shell.write(script, SAME)
+    local log = reload("reloaded: bundle ")
+    assert.truthy(log:find("rehearsal of promo: 4 messages: no difference (20 outputs, 0 errors), ", 1, true), log)
+    assert.equal(20, s:count())
+    s:feed(2, 2)
+    s:wait_rows(30)
+    assert.equal(0, (d:stop()))
+    local ok, report = s:exact(6, 5)
+    assert.is_true(ok, report)
+  end)
+
+  it("tells what changes with counts and the first examples, and lets it pass", function()
+    start()
+    shell.write(script, OTHER_VALUE)
+    local log = reload("reloaded: bundle ")
+    assert.truthy(log:find("rehearsal of promo: 4 of 4 messages differ: outputs 0 added, 0 dropped, 20 changed; " ..
+      "errors 0 new, 0 gone, ", 1, true), log)
+    local examples = 0
+    for line in log:gmatch("rehearsal of promo: changed: [^\n]*") do
+      examples = examples + 1
+      assert.truthy(line:find(s.topic_in .. "/%d@%d+: "), line)
+      assert.truthy(line:find("<first campaign>", 1, true), line)
+      assert.is_true(#line < 600, line)
+    end
+    assert.equal(3, examples)
+  end)
+
+  it("keeps the old script when block_if allows fewer new errors, and says how to force it", function()
+    s.config.reload = { block_if = { errors = 0 } }
+    start()
+    shell.write(script, RAISES)
+    local log = reload("reload blocked, ")
+    assert.truthy(log:find("the rehearsal of promo found 1 new error in 4 messages, and reload.block_if.errors allows 0; " ..
+      "to reload all the same, raise that limit or set reload.rehearse = 0 in the configuration, and reload again (the " ..
+      "first is " .. s.topic_in, 1, true), log)
+    assert.truthy(log:find("no a2", 1, true), log)
+    assert.equal(1, d:metric("^millrace_reloads_total$", '"blocked"'))
+    s:feed(4, 2) -- a5 .. a8, with the old one
+    s:wait_rows(40)
+    -- The limit is raised, in the configuration, and the same script passes.
+    s.config.reload.block_if.errors = "25%"
+    s:write_config()
+    log = reload("reloaded: bundle ")
+    assert.truthy(log:find("errors 1 new, 0 gone", 1, true), log)
+    assert.equal(0, (d:stop()))
+  end)
+
+  it("keeps the old script when block_if allows fewer dropped outputs", function()
+    s.config.reload = { block_if = { dropped = "20%" } }
+    start()
+    shell.write(script, DROPS)
+    local log = reload("reload blocked, ")
+    assert.truthy(log:find("found 5 dropped outputs in 20 outputs, and reload.block_if.dropped allows 20%", 1, true), log)
+    assert.truthy(log:find("rehearsal of promo: dropped: ", 1, true), log)
+    assert.truthy(log:find("(the message is dropped now: not a1)", 1, true), log)
+    -- Without rehearsal nothing blocks.
+    s.config.reload.rehearse = 0
+    s:write_config()
+    log = reload("reloaded: bundle ")
+    assert.is_nil(log:find("rehearsal of", 1, true), log)
+    assert.equal(0, (d:stop()))
+  end)
+
+  it("counts a row that the table cannot take as an error", function()
+    s.config.reload = { block_if = { errors = 0 } }
+    start()
+    shell.write(script, TOO_WIDE)
+    local log = reload("reload blocked, ")
+    assert.truthy(log:find("found 4 new errors in 4 messages", 1, true), log)
+    assert.truthy(log:find("trigger_datetime_created", 1, true), log)
+    assert.equal(20, s:count())
+    assert.equal("0", s:sql("select count(*) from millrace_dead"))
+  end)
+
+  it("has nothing to say before the first message", function()
+    d = s:start()
+    shell.write(script, OTHER_VALUE)
+    local log = reload("reloaded: bundle ")
+    assert.truthy(log:find("rehearsal of promo: no message has come yet that could be rehearsed", 1, true), log)
+  end)
+
+  it("counts nothing and logs nothing for the script", function()
+    s:script(promo("return msg.restaurant_id", 'ctx.count("seen") ctx.log("looked") return msg.restaurant_id')
+      :gsub("function promo.key%(msg%)", "function promo.key(msg, ctx)"))
+    start()
+    assert.equal(4, d:metric("^millrace_script_count_total$", '"seen"'))
+    shell.write(script, shell.read(script) .. "\n-- again\n")
+    local log = reload("reloaded: bundle ")
+    assert.truthy(log:find("4 messages: no difference", 1, true), log)
+    assert.is_nil(log:find("looked", 1, true), log)
+    assert.equal(4, d:metric("^millrace_script_count_total$", '"seen"'))
+  end)
+
+  it("ends in time although the new script never does", function()
+    s.config.reload = { block_if = { errors = 0 } }
+    s.promo.limits = { time = "2s" }
+    start()
+    shell.write(script, promo("return msg.restaurant_id", "while true do end return msg.restaurant_id"))
+    local began = shell.monotime()
+    local log = reload("reload blocked, ")
+    assert.is_true(shell.monotime() - began < 15, log)
+    assert.truthy(log:find("script_timeout", 1, true), log)
+    assert.truthy(log:find("after 5 s %d messages were left and not rehearsed"), log)
+    -- The stream went on meanwhile, with the old script.
+    s:feed(2, 2)
+    s:wait_rows(30)
+  end)
+end)
