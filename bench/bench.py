@@ -17,7 +17,7 @@ import subjects
 import workloads
 from stage import BUILD, ROOT, Child, Failed, Stage, program
 
-KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once"]}
+KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once"], "cache": []}
 
 
 def arguments():
@@ -53,6 +53,26 @@ def build():
             if subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode:
                 with open(log) as text:
                     sys.exit(text.read()[-3000:] + f"bench: it does not build; all of it: {log}")
+
+
+def venv(specs):
+    """For the peer, and for nothing else. False, and a sentence, where it cannot be had."""
+    stamp = os.path.join(subjects.VENV, "requirements.txt")
+    pinned = open(os.path.join(ROOT, "bench", "requirements.txt")).read()
+    if not any(spec.startswith("python") for spec in specs):
+        return True
+    if os.path.exists(stamp) and open(stamp).read() == pinned:
+        return True
+    log = os.path.join(ROOT, "build", "bench", "venv.log")
+    with open(log, "w") as file:
+        for command in ([sys.executable, "-m", "venv", "--clear", subjects.VENV],
+                        [os.path.join(subjects.VENV, "bin", "pip"), "install", "-r", "bench/requirements.txt"]):
+            if subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode:
+                print(f"bench: the Python peer is left out: its packages cannot be installed ({log} says why)", file=sys.stderr)
+                return False
+    with open(stamp, "w") as file:
+        file.write(pinned)
+    return True
 
 
 def complete(workload, sink, may_double):
@@ -127,9 +147,13 @@ def throughput(stage, workload, specs, args):
 
 def specs_of(workload, args):
     if args.subjects:
-        return args.subjects.split(",")
-    peers = [args.peers] if args.peers else []
-    return KINDS[workload.kind][:1] + peers + KINDS[workload.kind][1:]
+        specs = args.subjects.split(",")
+    else:
+        peers = [args.peers] if args.peers else []
+        specs = KINDS[workload.kind][:1] + peers + KINDS[workload.kind][1:]
+    if os.environ.get("MILLRACE_BENCH") == "no-venv":
+        specs = [spec for spec in specs if not spec.startswith("python")]
+    return specs
 
 
 def inside(args):
@@ -161,7 +185,8 @@ def main():
         sys.exit(inside(args))
     os.makedirs(args.out, exist_ok=True)
     build()
-    os.environ["MILLRACE_BENCH"] = "1"
+    wanted = [spec for name in args.workload or workloads.BY_NAME for spec in specs_of(workloads.BY_NAME[name], args)]
+    os.environ["MILLRACE_BENCH"] = "inside" if venv(wanted) else "no-venv"
     services = os.path.join(ROOT, "tests/support/services")
     os.execv(services, [services, "--name", "bench", "--kafka", "--postgres", "--", os.path.join(ROOT, "bench/run"),
                         *sys.argv[1:]])
