@@ -17,7 +17,7 @@ import subjects
 import workloads
 from stage import BUILD, ROOT, Child, Failed, Stage, program
 
-KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once"], "cache": []}
+KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once", "raw_latency"], "cache": []}
 
 
 def arguments():
@@ -106,16 +106,14 @@ def run_once(stage, workload, subject):
         began = feed.answer()["began"]
     subject.wait()
     ended = subject.ended() or time.monotonic()
-    after = stage.used(subject.pids())
     run = {
         "subject": subject.spec,
         "seconds": ended - began,
-        "cpu": {name: after[name] - before[name] for name in after},
+        "cpu": used_since(stage, before, subject),
         "peak_mb": subject.peak_mb(),
         "lookup_mb": subject.lookup_mb(),
         **subject.notes(),
     }
-    run["cpu"]["others"] = run["cpu"].pop("machine") - sum(run["cpu"].values())
     subject.stop()
     if feed:
         feed.end()
@@ -127,16 +125,52 @@ def run_once(stage, workload, subject):
     return run
 
 
-def throughput(stage, workload, specs, args):
+def latency_once(stage, workload, subject):
+    """One run at a steady rate: from the send of a campaign until its outputs can be seen."""
+    source, sink, group = stage.next_names()
+    stage.topics(f"{source}:{workload.partitions}", f"{sink}:{workload.partitions}")
+    stage.clear()
+    subject.start(workload, source, sink, group)
+    probe = None
+    if subject.name != "raw_latency":
+        probe = Child([program("latency"), *workload.arguments(), "--input", source, "--topic", sink])
+        probe.wait_ready()
+    before = stage.used(subject.pids())
+    (probe or subject).go()
+    if probe:
+        times = probe.answer()
+        if times.pop("lost"):
+            raise Failed(f"{subject.spec}: not all outputs came")
+    else:
+        subject.wait()
+        times = subject.answer
+    run = {"subject": subject.spec, "times": times, "cpu": used_since(stage, before, subject), "peak_mb": subject.peak_mb()}
+    subject.stop()
+    if probe:
+        probe.end()
+    run["complete"] = complete(workload, sink, subject.name == "at_least_once")
+    stage.topics("--delete", source, sink)
+    return run
+
+
+def used_since(stage, before, subject):
+    after = stage.used(subject.pids())
+    cpu = {name: after[name] - before[name] for name in after}
+    cpu["others"] = cpu.pop("machine") - sum(cpu.values())
+    return cpu
+
+
+def rounds(stage, workload, specs, args):
     """All rounds of a workload; a run that fails is told and left out of its pair."""
     fill = Child([program("feed"), *workload.arguments()], stdin=subprocess.DEVNULL)
     if fill.end():
         raise Failed("the table could not be filled")
     made = [subjects.make(spec, stage, args.compression) for spec in specs]
     runs = []
+    once = latency_once if workload.kind == "latency" else run_once
     for n in range(args.pairs + 1):
         for subject in made if n % 2 == 0 else reversed(made):
-            run = run_once(stage, workload, subject)
+            run = once(stage, workload, subject)
             run["pair"] = n
             report.line(workload, run)
             if n:
@@ -164,12 +198,12 @@ def inside(args):
     failed = 0
     for name in args.workload or list(workloads.BY_NAME):
         workload = workloads.BY_NAME[name]
-        if workload.kind not in ("sink", "read"):
+        if workload.kind == "cache":
             continue
         workload = workload.quick() if args.quick else workload.times(args.times)
         print(f"{workload.name} {workload.title}" + (" (a tenth of it)" if args.quick else ""), flush=True)
         try:
-            results["workloads"].append(throughput(stage, workload, specs_of(workload, args), args))
+            results["workloads"].append(rounds(stage, workload, specs_of(workload, args), args))
         except Failed as why:
             print(f"  FAILED: {why}", flush=True)
             failed += 1

@@ -21,17 +21,34 @@ def write(results, path):
             file.write(text + "\n")
 
 
-def rate(workload_kind, run):
-    return run["campaigns_per_s" if workload_kind == "read" else "outputs_per_s"]
+def seen(run):
+    """The times of what W4 is about: of the message, or of the raw unit."""
+    return run["times"].get("message") or run["times"]["unit"]
+
+
+def figure(kind, run):
+    """The one figure of a run that the subjects are compared by."""
+    if kind == "latency":
+        return seen(run)["p50"]
+    return run["campaigns_per_s" if kind == "read" else "outputs_per_s"]
+
+
+UNITS = {"latency": "ms", "read": "campaigns/s", "sink": "outputs/s"}
+
+
+def shown(kind, value):
+    return f"{value:.2f}" if kind == "latency" else f"{value:,.0f}"
 
 
 def line(workload, run):
     cpu = run["cpu"]
-    unit = "campaigns/s" if workload.kind == "read" else "outputs/s"
+    text = f"{run.get('seconds', 0):6.2f} s"
+    if workload.kind == "latency":
+        text = "; ".join(f"{name} p50 {t['p50']:.2f} p99 {t['p99']:.2f} max {t['max']:.1f}" for name, t in run["times"].items())
     print(f"  {'warm ' if not run['pair'] else str(run['pair']).ljust(5)}{run['subject']:<28} "
-          f"{rate(workload.kind, run):>9,.0f} {unit}  {run['seconds']:6.2f} s  CPU s: subject {cpu['subject']:.2f}, "
+          f"{shown(workload.kind, figure(workload.kind, run)):>9} {UNITS[workload.kind]}  {text}  CPU s: subject {cpu['subject']:.2f}, "
           f"Kafka {cpu['kafka']:.2f}, Postgres {cpu['postgres']:.2f}, others {cpu['others']:.2f}  "
-          f"peak {run['peak_mb']:.0f} MB" + (f" (lookup {run['lookup_mb']:.0f})" if run["lookup_mb"] else "")
+          f"peak {run['peak_mb']:.0f} MB" + (f" (lookup {run['lookup_mb']:.0f})" if run.get("lookup_mb") else "")
           + ("  " + ", ".join(f"{k} {v}" for k, v in run["phases"].items()) if run.get("phases") else ""), flush=True)
 
 
@@ -51,12 +68,12 @@ def ratios(result, spec, base, figure):
 def table(results):
     print()
     for result in results["workloads"]:
-        unit = "campaigns/s" if result["kind"] == "read" else "outputs/s"
-        print(f"{result['workload']} {result['title']}; {len({r['pair'] for r in result['runs']})} pairs, {result['compression']}")
+        kind, runs, base = result["kind"], result["runs"], result["base"]
+        print(f"{result['workload']} {result['title']}; {len({r['pair'] for r in runs})} pairs, {result['compression']}")
         for spec in result["subjects"]:
-            low, middle, high = spread([rate(result["kind"], r) for r in result["runs"] if r["subject"] == spec])
-            text = f"  {spec:<28} {middle:>9,.0f} {unit} ({low:,.0f} - {high:,.0f})"
-            if spec != result["base"]:
-                low, middle, high = spread(ratios(result, spec, result["base"], lambda r: rate(result["kind"], r)))
-                text += f"  over {result['base']}: {low:.2f} {middle:.2f} {high:.2f}"
+            low, middle, high = (shown(kind, v) for v in spread([figure(kind, r) for r in runs if r["subject"] == spec]))
+            text = f"  {spec:<28} {middle:>9} {UNITS[kind]} ({low} - {high})"
+            if spec != base:
+                low, middle, high = spread(ratios(result, spec, base, lambda r: figure(kind, r)))
+                text += f"  over {base}: {low:.2f} {middle:.2f} {high:.2f}"
             print(text)

@@ -19,6 +19,7 @@ import urllib.request
 from stage import ROOT, Child, Failed, program, peak_mb, until
 
 MODES = ("exactly_once", "at_least_once")
+RAW = ("raw", "raw_read", "raw_latency")
 VENV = os.path.join(ROOT, "build", "bench", "venv")
 
 
@@ -150,8 +151,8 @@ class Raw(Subject):
         self.has_input = self.name == "raw_read"
 
     def start(self, workload, source, sink, group):
-        binary = program("raw_read" if self.has_input else "raw_sink")
-        self.children = [Child([binary, *workload.arguments(), "--topic", sink, "--input", source,
+        binary = program("raw_sink" if self.name == "raw" else self.name)
+        self.children = [Child([binary, *workload.arguments(), "--topic", sink, "--input", source, "--group", group,
                                 "--compression", self.compression])]
         self.children[0].wait_ready()
 
@@ -162,7 +163,7 @@ class Raw(Subject):
         self.answer = self.children[0].answer()
 
     def ended(self):
-        return self.answer["ended"]
+        return self.answer.get("ended")
 
     def notes(self):
         return {k: v for k, v in self.answer.items() if k.endswith("_seconds")}
@@ -216,7 +217,7 @@ def read(path):
 
 def make(spec, stage, compression):
     name = spec.split(":")[0]
-    kind = Millrace if name in MODES else Raw if name in ("raw", "raw_read") else Python if name == "python" else None
+    kind = Millrace if name in MODES else Raw if name in RAW else Python if name == "python" else None
     if not kind:
-        sys.exit(f"bench: there is no subject \"{name}\"; there are: {', '.join(MODES)}, raw, raw_read, python")
+        sys.exit(f"bench: there is no subject \"{name}\"; there are: {', '.join(MODES + RAW)}, python")
     return kind(spec, stage, compression)
