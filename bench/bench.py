@@ -12,6 +12,9 @@ import subprocess
 import sys
 import time
 
+import budgets
+import cache
+import plot
 import report
 import subjects
 import workloads
@@ -38,6 +41,9 @@ def arguments():
     parser.add_argument("--peers", choices=["python"], help="and this one beside them")
     parser.add_argument("--compression", default="lz4", choices=["none", "lz4", "zstd", "snappy", "gzip"],
                         help="of all that is sent to Kafka (default lz4)")
+    parser.add_argument("--scaling", action="store_true",
+                        help="instead of the workloads: workers, processes, fan-outs, sizes of the table")
+    parser.add_argument("--plots", metavar="DIR", help="draw SVGs there too (later: bench/plot.py)")
     parser.add_argument("--out", default=os.path.join(ROOT, "build", "bench"), help="where the JSON goes (default build/bench)")
     args = parser.parse_args()
     args.pairs = args.pairs or (1 if args.quick else 5)
@@ -49,7 +55,7 @@ def build():
     os.makedirs(os.path.join(ROOT, "build", "bench"), exist_ok=True)
     log = os.path.join(ROOT, "build", "bench", "build.log")
     with open(log, "w") as file:
-        for command in (["cmake", "--preset", "release"], ["cmake", "--build", BUILD, "--target", "millrace", "bench"]):
+        for command in (["cmake", "--preset", "release"], ["cmake", "--build", BUILD, "--target", "millrace", "bench", "lookup_volume", "measure_lookup"]):
             if subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode:
                 with open(log) as text:
                     sys.exit(text.read()[-3000:] + f"bench: it does not build; all of it: {log}")
@@ -120,6 +126,7 @@ def run_once(stage, workload, subject):
     if subject.name != "raw_read":
         run["complete"] = complete(workload, sink, subject.name == "at_least_once")
         run["outputs_per_s"] = workload.outputs / run["seconds"]
+    run["outputs"] = workload.outputs
     run["campaigns_per_s"] = workload.campaigns / run["seconds"]
     stage.topics("--delete", source, sink)
     return run
@@ -179,6 +186,16 @@ def rounds(stage, workload, specs, args):
             "campaigns": workload.campaigns, "base": specs[-1], "subjects": specs, "runs": runs}
 
 
+def scaling(stage, args):
+    """Each point of each series, as a workload of its own."""
+    results = []
+    for name, point, workload, specs in workloads.series(args.quick):
+        print(f"{name}: {point}", flush=True)
+        result = rounds(stage, workload, specs, args)
+        results.append({**result, "series": name, "point": point, "about": workloads.ABOUT[name]})
+    return results
+
+
 def specs_of(workload, args):
     if args.subjects:
         specs = args.subjects.split(",")
@@ -196,20 +213,30 @@ def inside(args):
                "machine": report.machine(), "workloads": []}
     path = os.path.join(args.out, time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime()))
     failed = 0
-    for name in args.workload or list(workloads.BY_NAME):
+    try:
+        if args.scaling:
+            results["scaling"] = scaling(stage, args)
+    except Failed as why:
+        print(f"  FAILED: {why}", flush=True)
+        failed += 1
+    for name in [] if args.scaling else args.workload or list(workloads.BY_NAME):
         workload = workloads.BY_NAME[name]
-        if workload.kind == "cache":
-            continue
-        workload = workload.quick() if args.quick else workload.times(args.times)
         print(f"{workload.name} {workload.title}" + (" (a tenth of it)" if args.quick else ""), flush=True)
+        workload = workload.quick() if args.quick else workload.times(args.times)
         try:
-            results["workloads"].append(rounds(stage, workload, specs_of(workload, args), args))
+            results["workloads"].append(cache.measure(args) if workload.kind == "cache"
+                                        else rounds(stage, workload, specs_of(workload, args), args))
         except Failed as why:
             print(f"  FAILED: {why}", flush=True)
             failed += 1
         report.write(results, path)
+    report.write(results, path)
     report.table(results)
-    print(f"\n{os.path.relpath(path, ROOT)}")
+    if not args.scaling:
+        print("\n" + "\n".join(budgets.table(results)))
+    print(f"\nall of it: {os.path.relpath(path, ROOT)}")
+    if args.plots:
+        plot.draw(results, args.plots)
     return 1 if failed else 0
 
 

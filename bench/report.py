@@ -66,13 +66,18 @@ def ratios(result, spec, base, figure):
 
 
 def table(results):
-    print()
-    for result in results["workloads"]:
+    for result in results["workloads"] + results.get("scaling", []):
+        if result["kind"] == "cache":
+            continue
         kind, runs, base = result["kind"], result["runs"], result["base"]
-        print(f"{result['workload']} {result['title']}; {len({r['pair'] for r in runs})} pairs, {result['compression']}")
+        title = f"{result['series']}: {result['point']}" if "series" in result else f"{result['workload']} {result['title']}"
+        print(f"\n{title}; {len({r['pair'] for r in runs})} pairs, {result['compression']}")
         for spec in result["subjects"]:
             low, middle, high = (shown(kind, v) for v in spread([figure(kind, r) for r in runs if r["subject"] == spec]))
             text = f"  {spec:<28} {middle:>9} {UNITS[kind]} ({low} - {high})"
+            if "series" in result:
+                cost = spread([r["cpu"]["subject"] / r["outputs"] * 1e6 for r in runs if r["subject"] == spec])[1]
+                text += f"  {cost:.2f} CPU us an output"
             if spec != base:
                 low, middle, high = spread(ratios(result, spec, base, lambda r: figure(kind, r)))
                 text += f"  over {base}: {low:.2f} {middle:.2f} {high:.2f}"

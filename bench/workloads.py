@@ -53,3 +53,27 @@ ALL = [
     Workload("W6", "cache: 1 M and 10 M subscriptions", "cache"),
 ]
 BY_NAME = {workload.name: workload for workload in ALL}
+
+
+def series(quick):
+    """--scaling: (series, point, workload, subjects). About a million outputs each; a tenth with `quick`."""
+    total = 100000 if quick else 1000000
+    w1, w2 = BY_NAME["W1"], BY_NAME["W2"]
+    # Twelve partitions: as many for each of 1, 2, 3, 4 workers.
+    twelve = dataclasses.replace(w1, campaigns=total // w1.each, partitions=12)
+    specs = [f"exactly_once:workers={n}" for n in (1, 2, 3, 4)] + ["exactly_once:workers=1:processes=2", "raw"]
+    yield "workers", "W1 with 12 partitions", twelve, specs
+    for each in (1, 10, 100, 10000, 1000000):
+        each = min(each, total)
+        restaurants = max(1, min(10000, 100000 // each))
+        yield "fanout", f"{each:,}", dataclasses.replace(w1, campaigns=total // each, restaurants=min(restaurants, total // each),
+                                                         in_table=restaurants, each=each), ["exactly_once"]
+    for rows in (10000, 1000000, 10000000):
+        rows = rows // 10 if quick else rows
+        yield "table", f"{rows:,} rows", dataclasses.replace(w2, campaigns=total // w2.each, in_table=rows // w2.each,
+                                                             restaurants=min(rows, 100000) // w2.each), ["exactly_once"]
+
+
+ABOUT = {"workers": "throughput by workers and processes, W1, 12 partitions",
+         "fanout": "cost of an output by the subscribers of a campaign",
+         "table": "cost of an output by the rows of the lookup, W2"}

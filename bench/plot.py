@@ -1,0 +1,101 @@
+#!/usr/bin/python3
+"""Plots of what bench/run has measured, as SVG: bench/plot.py build/bench/latest.json docs/
+
+One file a kind: throughput.svg (a bar a subject, with the least and the most of all pairs), latency.svg, and with
+--scaling's figures workers.svg, fanout.svg, table.svg. Nothing is drawn for what the file does not have.
+"""
+
+import html
+import json
+import os
+import sys
+
+import report
+
+WIDTH, LEFT, RIGHT, BAR, GAP = 720, 230, 90, 18, 8
+INK, PALE = "#23395b", "#8fa9c9"
+
+
+def svg(width, height, body):
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(body)}</svg>\n')
+
+
+def text(x, y, words, anchor="start", weight="normal"):
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="#222">{html.escape(words)}</text>'
+
+
+def bars(groups, unit):
+    """groups: (title, [(label, low, median, high)])."""
+    most = max(row[3] for _, rows in groups for row in rows) or 1
+    scale = (WIDTH - LEFT - RIGHT) / most
+    body, y = [], 24
+    for title, rows in groups:
+        body.append(text(10, y, title, weight="bold"))
+        y += 10
+        for label, low, median, high in rows:
+            body.append(text(LEFT - 8, y + 13, label, "end"))
+            body.append(f'<rect x="{LEFT}" y="{y}" width="{median * scale:.1f}" height="{BAR}" fill="{PALE}"/>')
+            body.append(f'<path d="M{LEFT + low * scale:.1f} {y + BAR / 2}H{LEFT + high * scale:.1f}" stroke="{INK}" stroke-width="2"/>')
+            body.append(text(LEFT + max(median, high) * scale + 6, y + 13, f"{median:,.0f}" if median >= 100 else f"{median:.2f}"))
+            y += BAR + GAP
+        y += 22
+    body.append(text(WIDTH - 10, y - 12, unit, "end"))
+    return svg(WIDTH, y, body)
+
+
+def spread_of(result, spec, value):
+    return report.spread([value(run) for run in result["runs"] if run["subject"] == spec])
+
+
+def throughput(results):
+    groups = []
+    for result in results["workloads"]:
+        if result["kind"] in ("sink", "read"):
+            rows = [(spec, *spread_of(result, spec, lambda r: report.figure(result["kind"], r) / 1000)) for spec in result["subjects"]]
+            groups.append((f"{result['workload']}  {result['title']} ({report.UNITS[result['kind']]})", rows))
+    return bars(groups, f"thousands a second; median, least and most of {results['pairs']} pairs") if groups else None
+
+
+def latency(results):
+    groups = []
+    for result in results["workloads"]:
+        if result["kind"] == "latency":
+            for percentile in ("p50", "p99"):
+                rows = [(spec, *spread_of(result, spec, lambda r: report.seen(r)[percentile])) for spec in result["subjects"]]
+                groups.append((f"{result['workload']} {percentile}, ms", rows))
+    return bars(groups, f"milliseconds; median, least and most of {results['pairs']} pairs") if groups else None
+
+
+def scaling(results, name, unit, value):
+    """One series of --scaling: a bar a point."""
+    points = [r for r in results.get("scaling", []) if r["series"] == name]
+    rows = [(point["point"] if len(point["subjects"]) == 1 else spec, *spread_of(point, spec, value))
+            for point in points for spec in point["subjects"]]
+    return bars([(points[0]["about"], rows)], unit) if points else None
+
+
+def micros(run):
+    return run["cpu"]["subject"] / run["outputs"] * 1e6
+
+
+def draw(results, into):
+    plots = {
+        "throughput.svg": throughput(results),
+        "latency.svg": latency(results),
+        "workers.svg": scaling(results, "workers", "thousands of outputs a second", lambda r: r["outputs_per_s"] / 1000),
+        "fanout.svg": scaling(results, "fanout", "CPU microseconds of the daemon an output", micros),
+        "table.svg": scaling(results, "table", "CPU microseconds of the daemon an output", micros),
+    }
+    for name, image in plots.items():
+        if image:
+            with open(os.path.join(into, name), "w") as file:
+                file.write(image)
+            print(os.path.join(into, name))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: bench/plot.py FILE.json DIRECTORY")
+    with open(sys.argv[1]) as measured:
+        draw(json.load(measured), sys.argv[2])
