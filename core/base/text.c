@@ -40,10 +40,31 @@ static void put_escape(struct mr_buf *buf, unsigned char c)
     }
 }
 
+/* Eight bytes at once: the high bit of each that is zero in `word`, and perhaps of ones above it.
+ */
+static uint64_t zero_bytes(uint64_t word)
+{
+    return (word - 0x0101010101010101u) & ~word & 0x8080808080808080u;
+}
+
+/* How many bytes from the start need no escape, in steps of eight. */
+static size_t skip_plain(const char *bytes, size_t len)
+{
+    size_t i = 0;
+    for (uint64_t word; i + sizeof word <= len; i += sizeof word) {
+        memcpy(&word, bytes + i, sizeof word);
+        uint64_t controls = (word - 0x2020202020202020u) & ~word & 0x8080808080808080u;
+        if (controls | zero_bytes(word ^ 0x2222222222222222u) |
+            zero_bytes(word ^ 0x5c5c5c5c5c5c5c5cu))
+            break;
+    }
+    return i;
+}
+
 void mr_text_json_escape(struct mr_buf *buf, const char *bytes, size_t len)
 {
     size_t from = 0;
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = skip_plain(bytes, len); i < len; i++)
         if (needs_escape((unsigned char)bytes[i])) {
             mr_buf_put(buf, bytes + from, i - from);
             put_escape(buf, (unsigned char)bytes[i]);
@@ -54,6 +75,16 @@ void mr_text_json_escape(struct mr_buf *buf, const char *bytes, size_t len)
 
 void mr_text_json_string(struct mr_buf *buf, const char *bytes, size_t len)
 {
+    size_t plain = skip_plain(bytes, len);
+    while (plain < len && !needs_escape((unsigned char)bytes[plain]))
+        plain++;
+    if (plain == len) { /* nearly always */
+        char *at = mr_buf_reserve(buf, len + 2);
+        at[0] = at[len + 1] = '"';
+        memcpy(at + 1, bytes, len);
+        mr_buf_commit(buf, len + 2);
+        return;
+    }
     mr_buf_put_char(buf, '"');
     mr_text_json_escape(buf, bytes, len);
     mr_buf_put_char(buf, '"');
@@ -95,7 +126,12 @@ bool mr_text_utf8_valid(const char *bytes, size_t len)
     while (p < end) {
         unsigned char c = *p;
         if (c < 0x80) {
-            p++;
+            uint64_t word;
+            for (p++; (size_t)(end - p) >= sizeof word; p += sizeof word) {
+                memcpy(&word, p, sizeof word);
+                if (word & 0x8080808080808080u)
+                    break;
+            }
             continue;
         }
         int more = c >= 0xc2 && c <= 0xdf   ? 1

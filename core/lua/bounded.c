@@ -2,19 +2,20 @@
  * bounded.c - library functions that could run for ever without an instruction, kept within bounds.
  *
  * Hooks fire between instructions of Lua code, never inside a C function. Runs inside the gate.
- * Owns nothing. What needs memory in proportion to its time is bounded by the allocator already;
- * here is the rest: a rep of nothing, table functions on a length that a metamethod made up. Must
- * not know scripts. Tests: tests/spec/limits_spec.lua.
+ * Owns nothing. What needs memory in proportion to its time is bounded by the allocator already
+ * (host.c); here is the rest: a rep of nothing, table functions on long tables or on a length that
+ * a metamethod made up. Patterns: pattern.c. Must not know scripts. Tests:
+ * tests/spec/limits_spec.lua.
  */
 #include "lua/sandbox.h"
 
 #include "lua/host.h"
+#include "lua/pattern.h"
 
 #include <lauxlib.h>
 #include <lua.h>
 
 enum { TABLE_MAX = 10 * 1000 * 1000 };
-static const double SEARCH_MAX = 1e10; /* bytes of subject times bytes of pattern: about a second */
 
 /* string.rep of the empty string would count to n. */
 static int l_rep(lua_State *L)
@@ -33,22 +34,6 @@ static int l_rep(lua_State *L)
     return 1;
 }
 
-/* find, match, gmatch, gsub: a long pattern in a long text. How often a short pattern with several
- * quantifiers backtracks is not bounded here. */
-static int l_search(lua_State *L)
-{
-    size_t len, pattern_len;
-    luaL_checklstring(L, 1, &len);
-    luaL_checklstring(L, 2, &pattern_len);
-    if ((double)len * (double)pattern_len > SEARCH_MAX)
-        return luaL_error(L, "a pattern of %I bytes in a text of %I is too much to search",
-                          (lua_Integer)pattern_len, (lua_Integer)len);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
-}
-
 /* insert, remove, sort, concat, unpack: the length may come from __len. */
 static int l_by_length(lua_State *L)
 {
@@ -59,6 +44,9 @@ static int l_by_length(lua_State *L)
             return luaL_error(L, "the table says that it has %I items; at most %d are worked on", n,
                               TABLE_MAX);
         mr_host_work(L, (uint32_t)(n > 0 ? n : 0));
+    } else if (lua_istable(L, 1) && lua_gettop(L) != 2) { /* two arguments: appends, or joins */
+        size_t n = lua_rawlen(L, 1);
+        mr_host_work(L, n > TABLE_MAX ? TABLE_MAX : (uint32_t)n);
     }
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
@@ -90,9 +78,7 @@ static void wrap(lua_State *L, int lib, const char *name, lua_CFunction bounded)
 
 void mr_sandbox_bound_string(lua_State *L, int string_index)
 {
-    static const char *const searches[] = {"find", "match", "gmatch", "gsub"};
-    for (size_t i = 0; i < sizeof searches / sizeof *searches; i++)
-        wrap(L, string_index, searches[i], l_search);
+    mr_pattern_open(L, string_index);
     wrap(L, string_index, "rep", l_rep);
 }
 

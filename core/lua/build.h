@@ -11,6 +11,8 @@
 
 #include "millrace/template.h"
 
+struct mr_layouts;
+
 struct mr_build {
     struct mr_buf bytes;
     struct mr_buf segs;    /* struct mr_seg */
@@ -20,6 +22,7 @@ struct mr_build {
     size_t run_first, bytes_from;
     size_t limit_bytes; /* of `bytes`; 0: none */
     struct mr_template template;
+    struct mr_layouts *layouts; /* of the tables that are encoded; NULL: each is worked out anew */
 };
 
 void mr_build_fini(struct mr_build *build);

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "lua/host.h"
 #include "lua/json.h"
+#include "lua/layout.h"
 #include "lua/placeholder.h"
 
 #include <lauxlib.h>
@@ -135,40 +136,31 @@ static bool put_array(struct encoder *enc, int index, const struct path *path)
 
 /* A name of an object; the value stands at `slot` of the Lua stack, the name below it. */
 struct name {
-    const char *text;
-    size_t len;
+    struct mr_layout_name name;
     int slot;
 };
 
 static int compare_names(const void *a, const void *b)
 {
-    const struct name *x = a, *y = b;
-    size_t n = x->len < y->len ? x->len : y->len;
-    int order = memcmp(x->text, y->text, n);
+    const struct mr_layout_name *x = &((const struct name *)a)->name;
+    const struct mr_layout_name *y = &((const struct name *)b)->name;
+    int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
     return order ? order : (x->len > y->len) - (x->len < y->len);
 }
 
-static void sort_names(struct name *names, size_t n)
+/* Names that are too many to be remembered, or not all UTF-8. The list lies in a userdata. */
+static bool put_sorted(struct encoder *enc, int top, size_t n, const struct path *path)
 {
-    if (n > 24) {
-        qsort(names, n, sizeof *names, compare_names);
-        return;
-    }
-    for (size_t i = 1; i < n; i++) {
-        struct name moving = names[i];
-        size_t at = i;
-        for (; at > 0 && compare_names(&names[at - 1], &moving) > 0; at--)
-            names[at] = names[at - 1];
-        names[at] = moving;
-    }
-}
-
-static bool put_names(struct encoder *enc, const struct name *names, size_t n,
-                      const struct path *path)
-{
+    lua_State *L = enc->L;
     struct mr_buf *out = &enc->build->bytes;
+    struct name *names = lua_newuserdatauv(L, n * sizeof *names, 0);
     for (size_t i = 0; i < n; i++) {
-        struct path here = {.up = path, .name = names[i].text};
+        names[i].slot = top + 2 * (int)(i + 1);
+        names[i].name.text = lua_tolstring(L, names[i].slot - 1, &names[i].name.len);
+    }
+    qsort(names, n, sizeof *names, compare_names);
+    for (size_t i = 0; i < n; i++) {
+        struct path here = {.up = path, .name = names[i].name.text};
         mr_buf_put_char(out, i ? ',' : '{');
         if (!put_string(enc, names[i].slot - 1, &here))
             return false;
@@ -176,17 +168,36 @@ static bool put_names(struct encoder *enc, const struct name *names, size_t n,
         if (!put_value(enc, names[i].slot, &here))
             return false;
     }
-    mr_buf_put_text(out, n ? "}" : "{}");
+    mr_buf_put_char(out, '}');
     return true;
 }
 
-/* Names and values go onto the Lua stack, an index of them into a userdata when it is large. */
+/* The names of one layout: their order and their text in JSON are known. */
+static bool put_laid_out(struct encoder *enc, struct mr_layout *layout, int top,
+                         const struct path *path)
+{
+    struct mr_buf *out = &enc->build->bytes;
+    bool done = true;
+    layout->used++; /* tables within this one may have a layout too */
+    for (size_t i = 0, from = 0; done && i < layout->n; i++) {
+        size_t end = layout->json_end[i];
+        uint8_t which = layout->order[i];
+        struct path here = {.up = path, .name = layout->names[which].text};
+        mr_buf_put(out, layout->json.ptr + from, end - from);
+        from = end;
+        done = put_value(enc, top + 2 * (which + 1), &here);
+    }
+    layout->used--;
+    mr_buf_put_char(out, '}');
+    return done;
+}
+
+/* Names and values go onto the Lua stack, in the order in which the table has them. */
 static bool put_object(struct encoder *enc, int index, const struct path *path)
 {
-    enum { FEW = 32 };
     lua_State *L = enc->L;
-    struct name few[FEW], *names = few;
-    size_t n = 0, cap = FEW;
+    struct mr_layout_name names[MR_LAYOUT_NAMES];
+    size_t n = 0;
     int top = lua_gettop(L);
     lua_pushnil(L);
     while (lua_next(L, index)) {
@@ -195,21 +206,22 @@ static bool put_object(struct encoder *enc, int index, const struct path *path)
             return refuse(enc, path, "schema",
                           "is a table with a key that is not a string: JSON names are strings");
         }
+        if (n < MR_LAYOUT_NAMES)
+            names[n].text = lua_tolstring(L, -2, &names[n].len);
         n++;
-        if (!lua_checkstack(L, 8)) {
+        if (n > MR_LAYOUT_NAMES && !lua_checkstack(L, 8)) {
             lua_settop(L, top);
             return refuse(enc, path, "schema", "has too many names");
         }
         lua_pushvalue(L, -2);
     }
-    if (n > cap)
-        names = lua_newuserdatauv(L, n * sizeof *names, 0);
-    for (size_t i = 0; i < n; i++) {
-        names[i].slot = top + 2 * (int)(i + 1);
-        names[i].text = lua_tolstring(L, names[i].slot - 1, &names[i].len);
+    if (!n) {
+        mr_buf_put_text(&enc->build->bytes, "{}");
+        return true;
     }
-    sort_names(names, n);
-    bool done = put_names(enc, names, n, path);
+    struct mr_layout *layout =
+        enc->build->layouts ? mr_layout_of(enc->build->layouts, names, n) : NULL;
+    bool done = layout ? put_laid_out(enc, layout, top, path) : put_sorted(enc, top, n, path);
     lua_settop(L, top);
     return done;
 }
@@ -218,7 +230,7 @@ static bool put_table(struct encoder *enc, int index, const struct path *path)
 {
     if (enc->depth >= MR_JSON_DEPTH_MAX)
         return refuse(enc, path, "schema", "is nested too deep, or contains itself");
-    if (!lua_checkstack(enc->L, 16))
+    if (!lua_checkstack(enc->L, 2 * MR_LAYOUT_NAMES + 16))
         return refuse(enc, path, "schema", "has too many names");
     enc->depth++;
     bool done = mr_json_is_array(enc->L, index) ? put_array(enc, index, path)

@@ -18,7 +18,10 @@
 #include <string.h>
 #include <time.h>
 
-enum { HOOK_INSTRUCTIONS = 1000 };
+enum {
+    HOOK_INSTRUCTIONS = 1000,
+    COPIED_MAX = 4 * 1024 * 1024 /* bytes made anew, after which the clock is looked at */
+};
 
 struct mr_host {
     lua_State *L;
@@ -27,11 +30,14 @@ struct mr_host {
     /* of the call that runs: */
     unsigned ticks;  /* how often the hook has fired */
     uint32_t work;   /* units since the last look at the clock */
+    size_t copied;   /* bytes, likewise: an instruction may make a string of megabytes */
     int64_t mono_us; /* at the first tick */
     int64_t cpu_us;  /* at the second tick */
     bool expired;    /* sticky: the time is over */
     bool spent;      /* the state is not to be used again */
 };
+
+static void on_count(lua_State *L, lua_Debug *ar);
 
 static void *account(void *arg, void *ptr, size_t old_size, size_t new_size)
 {
@@ -47,8 +53,14 @@ static void *account(void *arg, void *ptr, size_t old_size, size_t new_size)
         host->used_bytes - old_size + new_size > host->limits.memory_bytes)
         return NULL; /* Lua collects garbage and asks once more, then raises */
     void *moved = realloc(ptr, new_size);
-    if (moved)
-        host->used_bytes += new_size - old_size;
+    if (!moved)
+        return NULL;
+    host->used_bytes += new_size - old_size;
+    host->copied += new_size;
+    if (host->copied > COPIED_MAX && host->L && host->limits.time_ms && !host->expired) {
+        host->copied = 0;
+        lua_sethook(host->L, on_count, LUA_MASKCOUNT, 1); /* at the next instruction */
+    }
     return moved;
 }
 
@@ -63,8 +75,11 @@ static void tick(lua_State *L, struct mr_host *host);
 
 static void on_count(lua_State *L, lua_Debug *ar)
 {
+    struct mr_host *host = mr_host_of(L);
     (void)ar;
-    tick(L, mr_host_of(L));
+    if (lua_gethookcount(L) == 1 && !host->expired)
+        lua_sethook(L, on_count, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    tick(L, host);
 }
 
 /* From now on each instruction raises: a pcall inside the script gains nothing. */
@@ -156,6 +171,7 @@ bool mr_host_new(const struct mr_host_limits *limits, struct mr_host **out, stru
     }
     *(struct mr_host **)lua_getextraspace(host->L) = host;
     lua_atpanic(host->L, panic);
+    lua_gc(host->L, LUA_GCINC, 400, 0, 0);
     if (limits->time_ms)
         lua_sethook(host->L, on_count, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
     *out = host;
@@ -193,8 +209,7 @@ bool mr_host_call(struct mr_host *host, int (*job)(lua_State *L), void *arg, str
 {
     lua_State *L = host->L;
     mr_assert(!host->spent);
-    host->ticks = 0;
-    host->work = 0;
+    mr_host_renew(host);
     lua_pushcfunction(L, traceback);
     int handler = lua_gettop(L);
     lua_pushcfunction(L, job);
@@ -211,6 +226,7 @@ void mr_host_renew(struct mr_host *host)
 {
     host->ticks = 0;
     host->work = 0;
+    host->copied = 0;
 }
 
 bool mr_host_spent(const struct mr_host *host)

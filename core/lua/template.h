@@ -9,6 +9,7 @@
 #define MR_LUA_TEMPLATE_H
 
 #include "lua/build.h"
+#include "lua/layout.h"
 
 struct lua_State;
 
@@ -22,12 +23,13 @@ struct mr_templates {
     struct mr_build scratch;          /* JSON of a row's field */
     const char *const *topics;        /* to which shape may send; the first is the default */
     size_t n_topics;
+    struct mr_layouts layouts; /* of records and rows */
 };
 
 void mr_template_fini(struct mr_templates *templates);
 
 /* Once a state: names of the row's columns as Lua strings. */
-void mr_template_open(struct lua_State *L, const struct mr_templates *templates);
+void mr_template_open(struct lua_State *L, struct mr_templates *templates);
 
 /* The four results of `shape`, from `results` on: value, key, headers, topic (nil where there was
  * none). */
