@@ -8,6 +8,7 @@
  */
 #include "admin/admin.h"
 
+#include "admin/desk.h"
 #include "admin/listen.h"
 #include "admin/process.h"
 #include "base/log.h"
@@ -27,6 +28,7 @@ struct mr_admin {
     struct mr_admin_options options; /* without `listen`, which was borrowed */
     struct MHD_Daemon *daemon;
     struct mr_log_gate complaints; /* of libmicrohttpd; server's thread */
+    struct mr_rehearse_desk desk;
 };
 
 struct request {
@@ -36,9 +38,9 @@ struct request {
 
 static const char plain_text[] = "text/plain; charset=utf-8";
 
-/* Takes body. */
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type,
-                              struct mr_buf *body)
+/* Takes body. `result`: NULL, or what a rehearsal came to. */
+static enum MHD_Result answer_with(struct MHD_Connection *connection, unsigned status,
+                                   const char *type, const char *result, struct mr_buf *body)
 {
     static const char *const headers[][2] = {
         {MHD_HTTP_HEADER_CACHE_CONTROL, "no-store"},
@@ -57,10 +59,18 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status
         ok = MHD_add_response_header(response, headers[i][0], headers[i][1]);
     if (ok == MHD_YES && status == MHD_HTTP_METHOD_NOT_ALLOWED)
         ok = MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+    if (ok == MHD_YES && result)
+        ok = MHD_add_response_header(response, "Millrace-Result", result);
     if (ok == MHD_YES)
         ok = MHD_queue_response(connection, status, response);
     MHD_destroy_response(response);
     return ok;
+}
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type,
+                              struct mr_buf *body)
+{
+    return answer_with(connection, status, type, NULL, body);
 }
 
 static enum MHD_Result refuse(struct MHD_Connection *connection, unsigned status,
@@ -142,13 +152,14 @@ static enum MHD_Result not_found(struct MHD_Connection *connection)
     mr_buf_put_text(&body, "not here; what there is:\n");
     for (size_t i = 0; i < N_ROUTES; i++)
         mr_buf_printf(&body, "%-9s %s\n", routes[i].path, routes[i].what);
+    mr_buf_put_text(&body, "/rehearse what a reload would change: millrace try --against-live\n");
     return answer(connection, MHD_HTTP_NOT_FOUND, plain_text, &body);
 }
 
 struct seen_headers {
     const struct mr_listen *listen;
     int hosts;
-    bool refused, body;
+    bool refused, body, page; /* page: sent by one that a browser shows */
 };
 
 static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name,
@@ -160,7 +171,10 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
         seen->hosts++;
         if (!value || !mr_listen_host_allowed(seen->listen, value))
             seen->refused = true;
+    } else if (strcasecmp(name, "Sec-Fetch-Site") == 0) {
+        seen->page = true;
     } else if (strcasecmp(name, "Origin") == 0) {
+        seen->page = true;
         if (!value || !mr_listen_origin_allowed(seen->listen, value))
             seen->refused = true;
     } else if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
@@ -173,9 +187,10 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
 }
 
 /* Answers what must not reach a route; *done says that it did. */
-static enum MHD_Result guard(const struct request *req, const char *method, const char *version,
-                             bool *done)
+static enum MHD_Result guard(const struct request *req, const char *url, const char *method,
+                             const char *version, bool *done)
 {
+    bool rehearse = req->admin->options.rehearse && strcmp(url, "/rehearse") == 0;
     struct seen_headers seen = {.listen = &req->admin->listen};
     MHD_get_connection_values(req->connection, MHD_HEADER_KIND, see_header, &seen);
     *done = true;
@@ -184,7 +199,15 @@ static enum MHD_Result guard(const struct request *req, const char *method, cons
         return refuse(req->connection, MHD_HTTP_FORBIDDEN,
                       "refused: Host and Origin must be an IP address, localhost or the host that "
                       "admin.listen names");
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+    if (rehearse && strcmp(method, MHD_HTTP_METHOD_POST) != 0)
+        return refuse(req->connection, MHD_HTTP_METHOD_NOT_ALLOWED,
+                      "a rehearsal is asked for with POST: millrace try --against-live");
+    if (rehearse && (seen.page || !mr_desk_is_local(req->connection)))
+        return refuse(req->connection, MHD_HTTP_FORBIDDEN,
+                      "refused: only programs on this machine may ask for a rehearsal, and no web "
+                      "page");
+    if (!rehearse && strcmp(method, MHD_HTTP_METHOD_GET) != 0 &&
+        strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
         return refuse(req->connection, MHD_HTTP_METHOD_NOT_ALLOWED,
                       "nothing can be changed here: only GET and HEAD are answered");
     if (seen.body)
@@ -193,7 +216,40 @@ static enum MHD_Result guard(const struct request *req, const char *method, cons
     return MHD_YES;
 }
 
-/* libmicrohttpd calls this twice a request: when its headers are there, and to have it answered. */
+/* Asked for the first time the connection is put to sleep; a thread wakes it with the answer. */
+static enum MHD_Result post_rehearse(const struct request *req, bool first, void **per_request)
+{
+    struct mr_rehearse_desk *desk = &req->admin->desk;
+    const char *result = NULL;
+    struct mr_buf body;
+    bool json = false;
+    if (first) {
+        if (mr_desk_begin(desk, &req->admin->options, req->connection)) {
+            *per_request = desk;
+            return MHD_YES;
+        }
+        return refuse(req->connection, MHD_HTTP_CONFLICT,
+                      "a rehearsal is running already; ask again when it has ended");
+    }
+    mr_desk_take(desk, &body, &result, &json);
+    return answer_with(req->connection, MHD_HTTP_OK,
+                       json ? "application/json; charset=utf-8" : plain_text, result, &body);
+}
+
+/* A client that has left before its answer came. */
+static void completed(void *cls, struct MHD_Connection *connection, void **per_request,
+                      enum MHD_RequestTerminationCode code)
+{
+    struct mr_admin *admin = cls;
+    (void)connection;
+    (void)code;
+    if (*per_request == &admin->desk)
+        mr_desk_leave(&admin->desk);
+    *per_request = NULL;
+}
+
+/* libmicrohttpd calls this twice a request: when its headers are there, and to have it answered; a
+ * third time when the answer had to be waited for. */
 static enum MHD_Result serve(void *cls, struct MHD_Connection *connection, const char *url,
                              const char *method, const char *version, const char *upload,
                              size_t *upload_size, void **per_request)
@@ -203,12 +259,14 @@ static enum MHD_Result serve(void *cls, struct MHD_Connection *connection, const
     (void)upload;
     if (!*per_request) {
         bool done;
-        enum MHD_Result result = guard(&req, method, version, &done);
+        enum MHD_Result result = guard(&req, url, method, version, &done);
         *per_request = &guarded;
         return done ? result : MHD_YES;
     }
     if (*upload_size)
         return MHD_NO; /* a body that no header announced */
+    if (strcmp(method, MHD_HTTP_METHOD_POST) == 0)
+        return post_rehearse(&req, *per_request == &guarded, per_request);
     for (size_t i = 0; i < N_ROUTES; i++)
         if (strcmp(url, routes[i].path) == 0)
             return routes[i].get(&req);
@@ -231,8 +289,9 @@ static struct MHD_Daemon *start_daemon(struct mr_admin *admin, int fd)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     struct MHD_Daemon *daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL, serve,
-        admin, MHD_OPTION_EXTERNAL_LOGGER, complain, admin, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME,
+        0, NULL, NULL, serve, admin, MHD_OPTION_NOTIFY_COMPLETED, completed, admin,
+        MHD_OPTION_EXTERNAL_LOGGER, complain, admin, MHD_OPTION_LISTEN_SOCKET, fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)REQUEST_MAX_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SILENCE_MAX_S,
         MHD_OPTION_END);
@@ -254,6 +313,7 @@ bool mr_admin_start(const struct mr_admin_options *options, struct mr_admin **ou
     struct mr_admin *admin = mr_calloc(1, sizeof *admin);
     admin->options = *options;
     admin->options.listen = NULL;
+    mr_desk_init(&admin->desk);
     if (!mr_listen_parse(options->listen, &admin->listen, err))
         goto out;
     if (!mr_listen_open(&admin->listen, &fd, &loopback, err))
@@ -292,7 +352,9 @@ void mr_admin_stop(struct mr_admin *admin)
 {
     if (!admin)
         return;
+    mr_desk_close(&admin->desk); /* nothing may be asleep when the server ends */
     if (admin->daemon)
         MHD_stop_daemon(admin->daemon);
+    mr_desk_fini(&admin->desk);
     free(admin);
 }

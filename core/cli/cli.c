@@ -38,7 +38,7 @@ static const struct command {
     {"run", mr_cli_run, TAKES_CONFIG | TAKES_WATCH},
     {"check", mr_cli_check, TAKES_CONFIG | TAKES_JSON | TAKES_CONNECT},
     {"init", mr_cli_init, TAKES_CONFIG | TAKES_INIT | TAKES_PRINT},
-    {"try", mr_cli_try, TAKES_CONFIG | TAKES_TRY | TAKES_WORD},
+    {"try", mr_cli_try, TAKES_CONFIG | TAKES_TRY | TAKES_WORD | TAKES_JSON},
     {"audit", mr_cli_audit, TAKES_CONFIG | TAKES_JSON | TAKES_AUDIT | TAKES_WORD},
     {"repair", mr_cli_repair, TAKES_CONFIG | TAKES_REPAIR | TAKES_PRINT | TAKES_WORD},
     {"test", mr_cli_test, TAKES_REST},
@@ -66,6 +66,7 @@ enum {
     OPT_ROWS,
     OPT_NOW,
     OPT_RECORDS,
+    OPT_AGAINST_LIVE,
     OPT_WATCH
 };
 
@@ -91,6 +92,7 @@ static const struct option_rule {
     {"rows", required_argument, OPT_ROWS, TAKES_TRY},
     {"now", required_argument, OPT_NOW, TAKES_TRY},
     {"records", no_argument, OPT_RECORDS, TAKES_TRY},
+    {"against-live", no_argument, OPT_AGAINST_LIVE, TAKES_TRY},
     {"watch", no_argument, OPT_WATCH, TAKES_WATCH},
     {"help", no_argument, 'h', TAKES_ALL},
 };
@@ -214,6 +216,9 @@ static bool take_own_option(const struct command *command, int value, struct mr_
         return true;
     case OPT_RECORDS:
         args->records = true;
+        return true;
+    case OPT_AGAINST_LIVE:
+        args->against_live = true;
         return true;
     case OPT_WATCH:
         args->watch = true;

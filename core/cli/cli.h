@@ -79,6 +79,10 @@ const struct mr_node *mr_cli_pipeline(const struct mr_cli_args *args, const stru
 /* Level and format of the log as the configuration says; before threads start. */
 void mr_cli_set_up_log(const struct mr_node *config);
 
+/* The part of `try` that asks the running daemon (against.c). */
+int mr_cli_try_against_live(const struct mr_cli_args *args, const struct mr_node *config,
+                            const char *pipeline);
+
 struct mr_config_checks;
 /* What the rooms know; never changes. */
 const struct mr_config_checks *mr_cli_checks(void);

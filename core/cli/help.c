@@ -101,6 +101,7 @@ static const struct {
      "  millrace try --rows rows.jsonl --now 2026-11-22T12:00:00Z < in.jsonl | jq .message.value\n"
      "  millrace try < in.jsonl | jq 'select(.dead)'\n"
      "  kcat -C -b localhost -t topic_in -c 100 -e -J | millrace try --records --rows rows.csv\n"
+     "  millrace try --against-live && kill -HUP $(pidof millrace)\n"
      "\n"
      "Runs each line of standard input, the JSON value of a message, through the whole pipeline "
      "and\n"
@@ -117,6 +118,12 @@ static const struct {
      "dead\n"
      "letter; 78 if configuration or script are wrong.\n"
      "\n"
+     "With --against-live nothing is read: the running daemon rehearses what is on its disk now "
+     "over the\n"
+     "last messages it took, and what would differ is printed; nothing is applied. Exits 0 if "
+     "nothing\n"
+     "differs, 1 if something does, 78 if a reload would fail, 69 if no daemon answers.\n"
+     "\n"
      "Options\n"
      "      --rows FILE     the lookup's table: CSV whose first line names the columns (\"id\" or\n"
      "                      \"price:numeric\"), or JSON lines; types that are not said are "
@@ -125,7 +132,9 @@ static const struct {
      "2026-11-22T12:00:00Z\n"
      "      --records       a line is a whole message: {\"value\":.., \"key\":.., "
      "\"headers\":{..},\n"
-     "                      \"timestamp\":ms, \"topic\":..}, or what kcat -J prints\n" COMMON},
+     "                      \"timestamp\":ms, \"topic\":..}, or what kcat -J prints\n"
+     "      --against-live  ask the daemon, at admin.listen, what a reload would change\n"
+     "      --json          with --against-live: the whole report, as JSON\n" COMMON},
     {"audit",
      "Examples\n"
      "  millrace audit\n"

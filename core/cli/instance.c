@@ -69,13 +69,26 @@ static void before_metrics(void *arg)
     mr_buf_fini(&unused);
 }
 
+static const char *answer_rehearse(void *arg, const struct mr_admin_query *query,
+                                   const atomic_bool *stop, struct mr_buf *out)
+{
+    struct mr_instance *instance = arg;
+    return mr_rehearsal_answer(instance->wiring, mr_reload_args(instance->reload),
+                               *query->pipeline ? query->pipeline : NULL, query->json, stop, out);
+}
+
 static bool start_admin(struct mr_instance *instance, struct mr_error *err)
 {
     const char *listen = mr_node_text(instance->config, "admin.listen");
     if (!listen || !*listen || strcmp(listen, "off") == 0)
         return true;
     struct mr_admin_options options = {
-        .listen = listen, .ready = answer_ready, .before_metrics = before_metrics, .arg = instance};
+        .listen = listen,
+        .ready = answer_ready,
+        .before_metrics = before_metrics,
+        .rehearse = answer_rehearse,
+        .arg = instance,
+    };
     return mr_admin_start(&options, &instance->admin, err);
 }
 

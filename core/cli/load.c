@@ -43,7 +43,8 @@ const struct mr_config_checks *mr_cli_checks(void)
         .relation = mr_postgres_table_check,
         .listen = mr_admin_check_listen,
     };
-    checks.kafka_names = mr_kafka_property_names(&checks.n_kafka_names);
+    if (!checks.kafka_names) /* the first time is before threads start */
+        checks.kafka_names = mr_kafka_property_names(&checks.n_kafka_names);
     return &checks;
 }
 

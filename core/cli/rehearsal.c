@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/rehearsal_tell.h"
 
 #include <inttypes.h>
@@ -177,13 +178,14 @@ out:
 }
 
 void mr_rehearsal_run(struct mr_wiring *wiring, const struct mr_candidate *candidate,
-                      const atomic_bool *stop, struct mr_rehearsal_report *report)
+                      const char *only, const atomic_bool *stop, struct mr_rehearsal_report *report)
 {
     int64_t deadline_ms = mr_clock_mono_ms() + MR_REHEARSAL_S * 1000;
     *report = (struct mr_rehearsal_report){0};
     mr_buf_put_text(&report->json, "{\"pipelines\":[");
     for (size_t i = 0; i < candidate->n; i++)
-        if (candidate->pipelines[i].before != candidate->pipelines[i].after)
+        if (candidate->pipelines[i].before != candidate->pipelines[i].after &&
+            (!only || strcmp(only, candidate->pipelines[i].name) == 0))
             rehearse_pipeline(wiring, candidate, &candidate->pipelines[i], deadline_ms, stop,
                               report);
     mr_rehearsal_tell_end(report, candidate);
@@ -196,6 +198,55 @@ void mr_rehearsal_report_fini(struct mr_rehearsal_report *report)
     mr_buf_fini(&report->blocked);
 }
 
+/* What is said behind the report: what a reload would do. */
+static void conclude(const struct mr_candidate *candidate, struct mr_rehearsal_report *report)
+{
+    bool any = false;
+    for (size_t i = 0; i < candidate->n; i++)
+        any = any || candidate->pipelines[i].before != candidate->pipelines[i].after;
+    if (mr_candidate_is_same(candidate))
+        mr_buf_put_text(&report->text, "what is on the disk is what runs\n");
+    else if (!any)
+        mr_buf_put_text(&report->text, "the scripts are as they were\n");
+    if (candidate->changed.len)
+        mr_buf_printf(&report->text, "changed: %.*s\n", (int)candidate->changed.len,
+                      candidate->changed.ptr);
+    if (report->blocks)
+        mr_buf_printf(&report->text, "a reload would be blocked: %s\n",
+                      mr_buf_cstr(&report->blocked));
+}
+
+const char *mr_rehearsal_answer(struct mr_wiring *wiring, const struct mr_cli_args *args,
+                                const char *only, bool json, const atomic_bool *stop,
+                                struct mr_buf *out)
+{
+    struct mr_candidate candidate;
+    struct mr_rehearsal_report report = {0};
+    struct mr_error err;
+    bool refused;
+    const char *result = "broken";
+    if (!mr_candidate_load(&candidate, args, wiring, &refused, &err)) {
+        mr_buf_printf(&report.text, "a reload would %s: %s\n", refused ? "be refused" : "fail",
+                      err.msg);
+        mr_buf_put_text(&report.json, "{\"broken\":");
+        mr_text_json_string(&report.json, err.msg, strlen(err.msg));
+        mr_buf_put_char(&report.json, '}');
+        goto out;
+    }
+    if (!mr_node_int(mr_shared_config_tree(candidate.config), "reload.rehearse", 0))
+        mr_buf_put_text(out, json ? "" : "reload.rehearse is 0: a reload would rehearse nothing\n");
+    mr_rehearsal_run(wiring, &candidate, only, stop, &report);
+    conclude(&candidate, &report);
+    result = report.broken ? "broken" : report.differs ? "differs" : "same";
+out:
+    mr_buf_put_text(out, mr_buf_cstr(json ? &report.json : &report.text));
+    if (json)
+        mr_buf_put_char(out, '\n');
+    mr_rehearsal_report_fini(&report);
+    mr_candidate_fini(&candidate);
+    return result;
+}
+
 bool mr_rehearsal_judge(void *arg, const struct mr_candidate *candidate, const atomic_bool *stop,
                         struct mr_error *why)
 {
@@ -203,7 +254,7 @@ bool mr_rehearsal_judge(void *arg, const struct mr_candidate *candidate, const a
     const struct mr_node *config = mr_shared_config_tree(candidate->config);
     if (!mr_node_int(config, "reload.rehearse", 0))
         return true;
-    mr_rehearsal_run(arg, candidate, stop, &report);
+    mr_rehearsal_run(arg, candidate, NULL, stop, &report);
     const char *at = mr_buf_cstr(&report.text);
     while (*at && !report.broken) { /* what is broken is told by the workers */
         size_t len = strcspn(at, "\n");

@@ -21,11 +21,21 @@ struct mr_rehearsal_report {
     struct mr_buf blocked; /* of `blocks`: a sentence that says why, and how to force it */
 };
 
-/* All pipelines whose script, or what it is opened with, differs. Takes 5 s at most, beyond the
- * message that is run when they are over. `stop`: return soon. */
+/* All pipelines whose script, or what it is opened with, differs; or `only` the one of that name
+ * (NULL: all). Takes 5 s at most, beyond the message that is run when they are over. `stop`: return
+ * soon. */
 void mr_rehearsal_run(struct mr_wiring *wiring, const struct mr_candidate *candidate,
-                      const atomic_bool *stop, struct mr_rehearsal_report *report);
+                      const char *only, const atomic_bool *stop,
+                      struct mr_rehearsal_report *report);
 void mr_rehearsal_report_fini(struct mr_rehearsal_report *report);
+
+/*
+ * What a reload would do to what stands on the disk now, as `args` name it: the report, as lines or
+ * (`json`) one object, in `out`. "same", "differs", or "broken": a reload would fail.
+ */
+const char *mr_rehearsal_answer(struct mr_wiring *wiring, const struct mr_cli_args *args,
+                                const char *only, bool json, const atomic_bool *stop,
+                                struct mr_buf *out);
 
 /* The place in a reload (reload.h): logs the report, and says no where block_if does. arg: wiring.
  */

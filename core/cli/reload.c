@@ -281,6 +281,11 @@ unsigned mr_reload_last(struct mr_reload *reload, enum mr_reload_result *result,
     return n;
 }
 
+const struct mr_cli_args *mr_reload_args(const struct mr_reload *reload)
+{
+    return &reload->args;
+}
+
 /* Before the first reload, a look at what is there says which files there are. */
 static void find_files(struct mr_reload *reload)
 {

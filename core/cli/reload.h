@@ -43,6 +43,8 @@ bool mr_reload_serve(struct mr_reload *reload);
  * log in `text` (both may be NULL). Any thread. */
 unsigned mr_reload_last(struct mr_reload *reload, enum mr_reload_result *result,
                         struct mr_buf *text);
+/* Configuration and overrides, as it reads them; any thread. */
+const struct mr_cli_args *mr_reload_args(const struct mr_reload *reload);
 /* The files whose change makes a reload worth while, a newline after each; any thread. */
 void mr_reload_files(struct mr_reload *reload, struct mr_buf *out);
 /* None may be running. */

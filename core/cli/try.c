@@ -267,12 +267,23 @@ int mr_cli_try(const struct mr_cli_args *args)
 {
     struct mr_node *config = NULL;
     struct try try = {.args = args, .now_ms = -1};
+    if (args->json && !args->against_live) {
+        fputs("millrace try: --json belongs to --against-live; without it all data is JSON\n",
+              stderr);
+        return MR_EXIT_USAGE;
+    }
     signal(SIGPIPE, SIG_DFL); /* as other filters do: `| head` ends us */
     if (args->now && !read_now(args->now, &try.now_ms))
         return MR_EXIT_USAGE;
     if (!mr_cli_load(args, &config))
         return MR_EXIT_CONFIG;
     int code = MR_EXIT_USAGE;
+    if (args->against_live) {
+        bool meant = !args->word || mr_cli_pipeline(args, config, "try", NULL);
+        code = meant ? mr_cli_try_against_live(args, config, args->word) : code;
+        mr_node_free(config);
+        return code;
+    }
     try.node = mr_cli_pipeline(args, config, "try", NULL);
     struct mr_shared_config *shared = mr_shared_config_new(config, false);
     if (try.node)

@@ -16,8 +16,9 @@ end
 local SAME = promo("return promo", "-- the same\nreturn promo")
 local OTHER_VALUE = promo("adv_campaign_content = msg.adv_campaign_content,",
   'adv_campaign_content = "<" .. msg.adv_campaign_content .. ">",')
-local RAISES = promo("function promo.key(msg)\n", 'function promo.key(msg)\n  if msg.adv_campaign_id == "a2" then error("no a2") end\n')
-local DROPS = promo('return true\n', 'return msg.adv_campaign_id ~= "a1", "not a1"\n')
+local RAISES = promo("function promo.key(msg)\n",
+  'function promo.key(msg)\n  if msg.adv_campaign_id == "a2" then error("no a2") end\n')
+local DROPS = promo("return true\n", 'return msg.adv_campaign_id ~= "a1", "not a1"\n')
 local TOO_WIDE = promo('rec.feedback = ""', 'rec.trigger_datetime_created = "soon"')
 
 describe("a rehearsal", function()
@@ -80,9 +81,9 @@ describe("a rehearsal", function()
     start()
     shell.write(script, RAISES)
     local log = reload("reload blocked, ")
-    assert.truthy(log:find("the rehearsal of promo found 1 new error in 4 messages, and reload.block_if.errors allows 0; " ..
-      "to reload all the same, raise that limit or set reload.rehearse = 0 in the configuration, and reload again (the " ..
-      "first is " .. s.topic_in, 1, true), log)
+    assert.truthy(log:find("the rehearsal of promo found 1 new error in 4 messages, and reload.block_if.errors " ..
+      "allows 0; to reload all the same, raise that limit or set reload.rehearse = 0 in the configuration, and " ..
+      "reload again (the first is " .. s.topic_in, 1, true), log)
     assert.truthy(log:find("no a2", 1, true), log)
     assert.equal(1, d:metric("^millrace_reloads_total$", '"blocked"'))
     s:feed(4, 2) -- a5 .. a8, with the old one
@@ -100,7 +101,8 @@ describe("a rehearsal", function()
     start()
     shell.write(script, DROPS)
     local log = reload("reload blocked, ")
-    assert.truthy(log:find("found 5 dropped outputs in 20 outputs, and reload.block_if.dropped allows 20%", 1, true), log)
+    local sentence = "found 5 dropped outputs in 20 outputs, and reload.block_if.dropped allows 20%"
+    assert.truthy(log:find(sentence, 1, true), log)
     assert.truthy(log:find("rehearsal of promo: dropped: ", 1, true), log)
     assert.truthy(log:find("(the message is dropped now: not a1)", 1, true), log)
     -- Without rehearsal nothing blocks.
@@ -154,5 +156,77 @@ describe("a rehearsal", function()
     -- The stream went on meanwhile, with the old script.
     s:feed(2, 2)
     s:wait_rows(30)
+  end)
+
+  describe("of what is on the disk, asked for by millrace try --against-live", function()
+    --- status, stdout, stderr; `...`: more words.
+    local function ask(...)
+      return s:cli("try", "--against-live", "--set", "admin.listen=" .. d:address():match("//(.*)"), ...)
+    end
+
+    it("tells what would differ, and applies nothing", function()
+      start()
+      local status, out, err = ask()
+      assert.equal("", err)
+      assert.equal(0, status, out)
+      assert.equal("what is on the disk is what runs\n", out)
+
+      shell.write(script, OTHER_VALUE)
+      status, out, err = ask("promo")
+      assert.equal("", err)
+      assert.equal(1, status, out)
+      assert.truthy(out:find("rehearsal of promo: 4 of 4 messages differ: outputs 0 added, 0 dropped, 20 changed", 1,
+        true), out)
+
+      status, out = ask("--json")
+      assert.equal(1, status, out)
+      local report = cjson.decode(out)
+      local promo_report = report.pipelines[1]
+      assert.equal("promo", promo_report.pipeline)
+      assert.same({ before = 20, after = 20, added = 0, dropped = 0, changed = 20 }, promo_report.outputs)
+      assert.same({ before = 0, after = 0, new = 0, gone = 0 }, promo_report.errors)
+      assert.equal(5, #promo_report.examples)
+      local example = promo_report.examples[1]
+      assert.equal("changed", example.kind)
+      assert.equal(s.topic_in, example.topic)
+      assert.equal("first campaign", example.input.adv_campaign_content)
+      assert.equal("first campaign", example.before.message.value.adv_campaign_content)
+      assert.equal("<first campaign>", example.after.message.value.adv_campaign_content)
+      assert.equal("<first campaign>", example.after.row.adv_campaign_content)
+      assert.equal("number", type(example.after.row.trigger_datetime_created))
+      assert.is_true(report.differs)
+
+      s:feed(2, 2)
+      s:wait_rows(30)
+      assert.equal("0", s:sql("select count(*) from subscribers_feedback where adv_campaign_content like '<%'"))
+      assert.equal(0, d:metric("^millrace_reloads_total$", '"applied"'))
+      assert.equal(0, (d:stop()))
+      local ok, report_of_both = s:exact(6, 5)
+      assert.is_true(ok, report_of_both)
+    end)
+
+    it("says what would block a reload, and what would make it fail", function()
+      s.config.reload = { block_if = { errors = 0 } }
+      start()
+      shell.write(script, RAISES)
+      local status, out = ask()
+      assert.equal(1, status)
+      assert.truthy(out:find("a reload would be blocked: the rehearsal of promo found 1 new error", 1, true), out)
+      shell.write(script, "return {")
+      status, out = ask()
+      assert.equal(78, status)
+      assert.truthy(out:find("a reload would fail: .*script.lua:1: "), out)
+    end)
+
+    it("says so when no daemon listens", function()
+      start()
+      local address = d:address():match("//(.*)")
+      assert.equal(0, (d:stop()))
+      local status, out, err = s:cli("try", "--against-live", "--set", "admin.listen=" .. address)
+      assert.equal(69, status)
+      assert.equal("", out)
+      assert.equal("millrace try: no daemon answers on " .. address .. " (admin.listen): Connection refused; is "
+        .. "`millrace run` up, with this configuration?\n", err)
+    end)
   end)
 end)

@@ -45,11 +45,28 @@ static void before_metrics(void *arg)
                   ++metrics_asked);
 }
 
+static atomic_int rehearsals;
+static atomic_bool slow; /* until somebody stops it, or this turns false */
+
+static const char *rehearse(void *arg, const struct mr_admin_query *query, const atomic_bool *end,
+                            struct mr_buf *out)
+{
+    (void)arg;
+    rehearsals++;
+    while (slow && !*end)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    mr_buf_printf(out, "%s of \"%s\"", query->json ? "json" : "text", query->pipeline);
+    return *end ? "ended" : "differs";
+}
+
 static struct mr_admin *start_on(const char *listen)
 {
     static char arg[] = "subscribers";
-    struct mr_admin_options options = {
-        .listen = listen, .ready = ready, .before_metrics = before_metrics, .arg = arg};
+    struct mr_admin_options options = {.listen = listen,
+                                       .ready = ready,
+                                       .before_metrics = before_metrics,
+                                       .rehearse = rehearse,
+                                       .arg = arg};
     struct mr_admin *admin = NULL;
     struct mr_error err;
     if (!mr_admin_start(&options, &admin, &err))
@@ -233,6 +250,106 @@ static void only_get_and_head(void **state)
     char *answer = ask(*state, "HEAD", "/livez", "Host: localhost\r\n");
     assert_non_null(strstr(answer, "\r\nContent-Length: 2\r\n"));
     expect(answer, 200, "");
+}
+
+#define LOCAL "Host: 127.0.0.1\r\nContent-Length: 0\r\n"
+
+static void a_rehearsal_is_answered_when_it_has_ended(void **state)
+{
+    slow = false;
+    char *answer = ask(*state, "POST", "/rehearse", LOCAL);
+    assert_non_null(strstr(answer, "\r\nMillrace-Result: differs\r\n"));
+    expect(answer, 200, "text of \"\"");
+    answer = ask(*state, "POST", "/rehearse?json=1&pipeline=promo", LOCAL);
+    assert_non_null(strstr(answer, "\r\nContent-Type: application/json"));
+    expect(answer, 200, "json of \"promo\"");
+}
+
+static void a_rehearsal_is_not_for_web_pages(void **state)
+{
+    const char *bad[] = {
+        LOCAL "Origin: http://127.0.0.1:9469\r\n",
+        LOCAL "Origin: null\r\n",
+        LOCAL "Sec-Fetch-Site: cross-site\r\n",
+        "Host: evil.example\r\nContent-Length: 0\r\n",
+    };
+    int before = rehearsals;
+    slow = false;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *answer = ask(*state, "POST", "/rehearse", bad[i]);
+        assert_int_equal(status_of(answer), 403);
+        free(answer);
+    }
+    char *answer = get(*state, "/rehearse");
+    assert_int_equal(status_of(answer), 405);
+    free(answer);
+    answer = ask(*state, "POST", "/rehearse", "Host: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}");
+    assert_int_equal(status_of(answer), 413);
+    free(answer);
+    assert_int_equal(rehearsals, before);
+}
+
+static void wait_rehearsals(int n)
+{
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (rehearsals < n) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    }
+}
+
+static int send_rehearse(struct mr_admin *admin)
+{
+    static const char request[] = "POST /rehearse HTTP/1.1\r\nConnection: close\r\n" LOCAL "\r\n";
+    int fd = dial(mr_admin_port(admin)), before = rehearsals;
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    wait_rehearsals(before + 1);
+    return fd;
+}
+
+static void probes_are_answered_while_a_rehearsal_runs_and_a_second_one_is_not(void **state)
+{
+    slow = true;
+    int fd = send_rehearse(*state);
+    expect(get(*state, "/livez"), 200, "ok");
+    char *answer = ask(*state, "POST", "/rehearse", LOCAL);
+    assert_int_equal(status_of(answer), 409);
+    free(answer);
+    slow = false;
+    char text[1024] = "";
+    for (size_t len = 0; !strstr(text, "text of");) {
+        ssize_t n = recv(fd, text + len, sizeof text - 1 - len, 0);
+        assert_true(n > 0);
+        len += (size_t)n;
+    }
+    close(fd);
+    expect(ask(*state, "POST", "/rehearse", LOCAL), 200, "text of \"\""); /* free again */
+}
+
+static void whoever_leaves_before_the_answer_leaves_nothing_behind(void **state)
+{
+    slow = true;
+    close(send_rehearse(*state));
+    slow = false;
+    /* Free again, as soon as the server has noticed. */
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    for (int status = 0; status != 200;) {
+        char *answer = ask(*state, "POST", "/rehearse", LOCAL);
+        status = status_of(answer);
+        free(answer);
+        assert_true(mr_clock_mono_ms() < deadline);
+    }
+}
+
+static void a_stop_ends_the_rehearsal_that_runs(void **state)
+{
+    (void)state;
+    struct mr_admin *admin = start_on("127.0.0.1:0");
+    slow = true;
+    int fd = send_rehearse(admin);
+    mr_admin_stop(admin);
+    close(fd);
+    slow = false;
 }
 
 static void answers_carry_protective_headers(void **state)
@@ -433,6 +550,11 @@ int main(void)
         SERVED(open_fds_counts_one_more_for_one_more),
         SERVED(unknown_paths_get_the_list),
         SERVED(only_get_and_head),
+        SERVED(a_rehearsal_is_answered_when_it_has_ended),
+        SERVED(a_rehearsal_is_not_for_web_pages),
+        SERVED(probes_are_answered_while_a_rehearsal_runs_and_a_second_one_is_not),
+        SERVED(whoever_leaves_before_the_answer_leaves_nothing_behind),
+        cmocka_unit_test(a_stop_ends_the_rehearsal_that_runs),
         SERVED(answers_carry_protective_headers),
         SERVED(a_foreign_host_or_origin_is_refused),
         cmocka_unit_test(the_name_that_listen_gives_is_a_good_host),
