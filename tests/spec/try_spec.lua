@@ -234,7 +234,8 @@ describe("millrace try", function()
     assert.equal(2, select(2, out:gsub("\n", "")))
     -- The first output is read before the second message is written.
     local line = ("mkfifo in; %s try mapped <in 2>/dev/null | { read -r a; echo \"$a\" >first; cat >/dev/null; } & "
-      .. "exec 9>in; echo '{\"text\":\"a\"}' >&9; i=0; until [ -s first ] || [ $i = 1000 ]; do i=$((i+1)); sleep 0.01; " -- poll
+      .. "exec 9>in; echo '{\"text\":\"a\"}' >&9; i=0; until [ -s first ] || [ $i = 1000 ]; do i=$((i+1)); "
+      .. "sleep 0.01; " -- poll
       .. "done; exec 9>&-; wait; cat first"):format(shell.quote(bin))
     status, out, err = shell.try(line, { dir = dir })
     assert.equal(0, status, err)
