@@ -1,5 +1,6 @@
 -- Restaurant promo campaigns: everyone who has the restaurant among the favourites gets a message,
 -- as long as the promo runs. The functions are called in the order in which they stand here.
+---@type Script
 local promo = {}
 
 --- Checked before any function runs; a message that fails is dead-lettered as `schema`.

@@ -12,7 +12,19 @@ local START = 1767225600 -- 2026-01-01T00:00:00Z: where the clock of a pipeline 
 local Pipeline = {}
 Pipeline.__index = Pipeline
 
-local function fail(format, ...) error(format:format(...), 0) end
+--- Raises, with the line of the spec that asked for it.
+local function fail(format, ...)
+  local where = ""
+  for level = 2, 50 do
+    local info = debug.getinfo(level, "Sl")
+    if not info then break end
+    if info.source ~= "=testing.lua" and info.currentline > 0 then
+      where = ("%s:%d: "):format(info.short_src, info.currentline)
+      break
+    end
+  end
+  error(where .. format:format(...), 0)
+end
 
 --- Unix seconds of a number or of a text such as 2026-11-22T17:31:18Z.
 local function seconds_of(time, what)
@@ -25,13 +37,17 @@ local function seconds_of(time, what)
   return seconds
 end
 
+local function sorted_names(set)
+  local names = {}
+  for name in pairs(set) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
 local function refuse_unknown(options, known, what)
   for name in pairs(options) do
     if not known[name] then
-      local names = {}
-      for each in pairs(known) do names[#names + 1] = each end
-      table.sort(names)
-      fail("%s: there is no option '%s'; there are: %s", what, tostring(name), table.concat(names, ", "))
+      fail("%s: there is no option '%s'; there are: %s", what, tostring(name), table.concat(sorted_names(known), ", "))
     end
   end
 end
@@ -64,10 +80,19 @@ local into = {
   json = function(value) return type(value) == "string" and value or millrace.json.encode(value) end,
 }
 
+-- What C takes as it is; anything else is said with its place.
+local AS_IT_IS = {
+  int = function(value) return math.type(value) == "integer" end,
+  float = function(value) return type(value) == "number" end,
+  bool = function(value) return type(value) == "boolean" end,
+  uuid = function(value) return type(value) == "string" end,
+}
+
 --- The type of each column: declared, else that of the first value that is not null, else text.
 local function find_types(rows, declared)
   local types = {}
-  for _, row in ipairs(rows) do
+  for i, row in ipairs(rows) do
+    if type(row) ~= "table" then fail("lookup: row %d is a %s; expected { column = value }", i, type(row)) end
     for name, value in pairs(row) do
       local of = type_of_value(value)
       if of == "float" and types[name] == "int" or not types[name] then types[name] = of end
@@ -81,24 +106,23 @@ local function find_types(rows, declared)
   return types
 end
 
-local function convert(rows, types)
+--- The rows as the core takes them; `known`: the names of the lookup's columns.
+local function convert(rows, types, known)
   local list = {}
   for i, row in ipairs(rows) do
     local copy = {}
     for name, value in pairs(row) do
-      local as = into[types[name]]
-      copy[name] = as and value ~= M.null and as(value, ("row %d, column %s"):format(i, name)) or value
+      if not known[name] then
+        fail("lookup: row %d has a column '%s'; the lookup has %s", i, name, table.concat(sorted_names(known), ", "))
+      end
+      local of, where = types[name], ("lookup: row %d, column %s"):format(i, name)
+      local fits = value == M.null or not AS_IT_IS[of] or AS_IT_IS[of](value)
+      if not fits then fail("%s: expected %s, got %s", where, of, type(value)) end
+      copy[name] = into[of] and value ~= M.null and into[of](value, where) or value
     end
     list[i] = copy
   end
   return list
-end
-
-local function sorted_names(set)
-  local names = {}
-  for name in pairs(set) do names[#names + 1] = name end
-  table.sort(names)
-  return names
 end
 
 --- Lists of { name, type }, in the order of the configuration: it is the order of the rows too.
@@ -112,7 +136,7 @@ end
 --- Replaces the rows of the lookup. Columns and types stay what they were when the pipeline was opened.
 function Pipeline:lookup(rows)
   if not self.types then fail("the pipeline has no lookup") end
-  self.core:fill(convert(rows, self.types))
+  self.core:fill(convert(rows, self.types, self.columns))
 end
 
 -- --- the table that takes the rows ---
@@ -132,8 +156,8 @@ local function read_table(columns)
   end
   for _, text in ipairs(list) do
     local name, kind = text:match "^(%S+) (.*)$"
-    kind = kind and kind:gsub(" not null", ""):gsub(" default", ""):gsub(" generated", "")
-    if name then readers[name] = back[kind] or tostring end
+    if not name then fail("table: '%s' is not a column: write \"name type\"", text) end
+    readers[name] = back[kind:gsub(" not null", ""):gsub(" default", ""):gsub(" generated", "")] or tostring
   end
   return list, readers
 end
@@ -152,10 +176,9 @@ end
 local function read_counts(name)
   local counts, label = {}, 'pipeline="' .. name .. '"'
   for labels, value in millrace.metrics():gmatch "millrace_script_count_total{([^\n]*)} (%S+)" do
-    if labels:find(label, 1, true) then
-      local counter = labels:match 'name="(.-)"'
-      if counter then counts[counter] = tonumber(value) end
-    end
+    local counter = labels:find(label, 1, true) and labels:match 'name="(.-)"'
+    if labels:find('other="1"', 1, true) then counter = "other" end
+    if counter then counts[counter] = tonumber(value) end
   end
   return counts
 end
@@ -224,6 +247,10 @@ end
 function Pipeline:send(value, options)
   options = options or {}
   refuse_unknown(options, SEND, "send")
+  if self.closed then fail("send: the pipeline is closed") end
+  if options.headers ~= nil and type(options.headers) ~= "table" then
+    fail("send: headers are { name = value }, got a %s", type(options.headers))
+  end
   if type(value) == "table" then
     value = millrace.json.encode(value)
   elseif type(value) ~= "string" and value ~= M.null then
@@ -307,7 +334,10 @@ function Pipeline:reload(what)
 end
 
 --- Closes the pipeline. Not needed: the garbage collector does it.
-function Pipeline:close() self.core:close() end
+function Pipeline:close()
+  self.closed = true
+  self.core:close()
+end
 
 local function open(spec)
   local core = { path = spec.path, now = spec.now, pipeline = spec.name, message = spec.message, topics = spec.topics,
@@ -321,6 +351,10 @@ local function open(spec)
     rows = spec.rows or {}
     self.types = find_types(rows, spec.types)
     core.keys, core.columns = columns_of(spec, self.types)
+    self.columns = {}
+    for _, list in ipairs { core.keys, core.columns } do
+      for _, column in ipairs(list) do self.columns[column[1]] = true end
+    end
   elseif spec.rows then
     fail("%s has no lookup, so that no rows can be given", spec.what)
   end

@@ -138,6 +138,17 @@ describe("the lookup", function()
     assert.equal("no_rows", p:send({ a = 2, b = "x" }).dropped)
   end)
 
+  it("says which value does not fit", function()
+    local rows = { { id = "a", n = 7 }, { id = "b", n = "x" } }
+    assert.matches("lookup: row 2, column n: expected int, got string",
+      error_of(script, JOIN, { key = "id", lookup = rows }))
+    assert.matches("lookup: row 1 is a number", error_of(script, JOIN, { key = "id", lookup = { 5 } }))
+    assert.matches("row 1 has a column 'nam'; the lookup has client_id, restaurant_id", error_of(testing.pipeline,
+      { pipeline = "promo", lookup = { { restaurant_id = "r", nam = "x" } } }))
+    assert.matches("lookup: row 1, column at: .*'soon' is not a time",
+      error_of(script, JOIN, { key = "id", types = { at = "timestamptz" }, lookup = { { id = "a", at = "soon" } } }))
+  end)
+
   it("cannot be given to a script without one", function()
     assert.matches("has no lookup", error_of(map, "return msg", { lookup = {} }))
     local p = map "return msg"
@@ -266,6 +277,15 @@ describe("limits", function()
     local p = map("while msg.loop do end return { a = 1 }", { limits = { time = 0.02 } })
     assert.equal("script_timeout", p:send({ loop = true }).dead.class)
     assert.equal(1, #p:send({}).messages)
+  end)
+end)
+
+describe("an error of the spec", function()
+  it("is told with the line of the spec", function()
+    local p = map "return msg"
+    local line = debug.getinfo(1, "l").currentline + 1
+    local message = error_of(function() p:send(7) end)
+    assert.matches("testing_spec.lua:" .. line .. ": send: a message is a table", message)
   end)
 end)
 
