@@ -148,10 +148,8 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
     struct mr_pass pass = {.more = true};
     bool owned = false; /* by a segment */
     bool paused = false;
+    bool noted = worker->options.recent == NULL;
     int chunks = 0;
-    if (worker->options.recent)
-        mr_recent_note(worker->options.recent, &worker->tap, worker->source, rec,
-                       mr_worker_now_ms(worker));
     while (pass.more) {
         if (!pin(worker, &err)) {
             if (!mr_worker_stopping(worker)) /* then nobody waits for the lookup any more */
@@ -159,8 +157,12 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
             break;
         }
         mr_watch_enter(&worker->watch, MR_PHASE_BUILD);
-        enum mr_verdict verdict = mr_pipeline_run(
-            &worker->pipeline, part, rec, mr_worker_now_ms(worker), &worker->unit, &pass, &err);
+        int64_t now_ms = mr_worker_now_ms(worker);
+        if (!noted)
+            mr_recent_note(worker->options.recent, &worker->tap, worker->source, rec, now_ms);
+        noted = true;
+        enum mr_verdict verdict =
+            mr_pipeline_run(&worker->pipeline, part, rec, now_ms, &worker->unit, &pass, &err);
         switch (verdict) {
         case MR_VERDICT_EMIT:
         case MR_VERDICT_REJECT:

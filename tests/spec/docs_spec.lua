@@ -3,7 +3,7 @@
 -- block without a word that defines some), or spec.
 local testing = require "millrace.testing"
 
-local FILES = { "README.md", "docs/LUA.md", "docs/TESTING.md" }
+local FILES = { "README.md", "docs/LUA.md", "docs/TESTING.md", "docs/REHEARSAL.md" }
 
 local function read(path)
   local file <close> = assert(io.open(path))

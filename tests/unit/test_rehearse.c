@@ -17,7 +17,7 @@
 
 /* --- recent --- */
 
-static int headers_read;
+static atomic_int headers_read;
 
 static void give_headers(struct mr_source *source, struct mr_record *rec)
 {
