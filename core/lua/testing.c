@@ -201,8 +201,11 @@ void mr_module_load_embedded(lua_State *L, const char *name)
 __attribute__((visibility("default"))) int luaopen_millrace_testing(lua_State *L)
 {
     luaL_requiref(L, "millrace", luaopen_millrace, 0);
-    mr_module_load_embedded(L, "testing");
-    lua_insert(L, -2);
+    mr_module_load_embedded(L, "testing_data");
+    lua_pushvalue(L, -2);
     lua_call(L, 1, 1);
+    mr_module_load_embedded(L, "testing");
+    lua_insert(L, -3);
+    lua_call(L, 2, 1);
     return 1;
 }

@@ -1,9 +1,10 @@
 -- testing.lua - millrace.testing: a pipeline in a spec, with a table made of Lua rows and a clock that the spec turns.
 --
--- Part of the binary and of millrace.so; runs in the Lua of the spec, given the module `millrace` (core/lua/module.c).
--- Message, script, lookup and stamper take the way they take in the daemon; what is not there is Kafka, Postgres and
--- time. The reference for users: docs/TESTING.md. Tests: tests/spec/testing_spec.lua.
-local millrace = ...
+-- Part of the binary and of millrace.so; runs in the Lua of the spec, given the module `millrace` (core/lua/module.c)
+-- and testing_data.lua. Message, script, lookup and stamper take the way they take in the daemon; what is not there is
+-- Kafka, Postgres and time. The reference for users: docs/TESTING.md. Tests: tests/spec/testing_spec.lua.
+local millrace, data = ...
+local fail, seconds_of, refuse_unknown = data.fail, data.seconds_of, data.refuse_unknown
 
 local M = { null = millrace.null, array = millrace.array, json = millrace.json, time = millrace.time }
 
@@ -12,154 +13,12 @@ local START = 1767225600 -- 2026-01-01T00:00:00Z: where the clock of a pipeline 
 local Pipeline = {}
 Pipeline.__index = Pipeline
 
---- Raises, with the line of the spec that asked for it.
-local function fail(format, ...)
-  local where = ""
-  for level = 2, 50 do
-    local info = debug.getinfo(level, "Sl")
-    if not info then break end
-    if info.source ~= "=testing.lua" and info.currentline > 0 then
-      where = ("%s:%d: "):format(info.short_src, info.currentline)
-      break
-    end
-  end
-  error(where .. format:format(...), 0)
-end
-
---- Unix seconds of a number or of a text such as 2026-11-22T17:31:18Z.
-local function seconds_of(time, what)
-  if type(time) == "number" then return time end
-  local seconds, why
-  if type(time) == "string" then seconds, why = millrace.time.parse(time) end
-  if not seconds then
-    fail("%s: expected unix seconds or a text such as \"2026-11-22T17:31:18Z\", got %s", what, why or type(time))
-  end
-  return seconds
-end
-
-local function sorted_names(set)
-  local names = {}
-  for name in pairs(set) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
-local function refuse_unknown(options, known, what)
-  for name in pairs(options) do
-    if not known[name] then
-      fail("%s: there is no option '%s'; there are: %s", what, tostring(name), table.concat(sorted_names(known), ", "))
-    end
-  end
-end
-
 -- --- the fake table ---
-
--- Postgres's names of types, as the core names them.
-local ALIASES = {
-  boolean = "bool", integer = "int", bigint = "int", smallint = "int", ["double precision"] = "float", real = "float",
-  varchar = "text", ["character varying"] = "text", timestamptz = "timestamp", jsonb = "json",
-}
-local TYPES = { bool = true, int = true, float = true, numeric = true, text = true, uuid = true, timestamp = true,
-  date = true, json = true }
-
-local function type_of_value(value)
-  if value == nil or value == M.null then return nil end
-  if type(value) == "table" then return "json" end
-  if type(value) == "boolean" then return "bool" end
-  if type(value) == "number" then return math.type(value) == "integer" and "int" or "float" end
-  return "text"
-end
-
-local EPOCH = 946684800 -- of Postgres: 2000-01-01, in unix seconds
-
-local into = {
-  timestamp = function(value, what) return math.floor((seconds_of(value, what) - EPOCH) * 1000000 + 0.5) end,
-  date = function(value, what) return (seconds_of(value, what) - EPOCH) // 86400 end,
-  numeric = function(value) return tostring(value) end,
-  text = function(value) return tostring(value) end,
-  json = function(value) return type(value) == "string" and value or millrace.json.encode(value) end,
-}
-
--- What C takes as it is; anything else is said with its place.
-local AS_IT_IS = {
-  int = function(value) return math.type(value) == "integer" end,
-  float = function(value) return type(value) == "number" end,
-  bool = function(value) return type(value) == "boolean" end,
-  uuid = function(value) return type(value) == "string" end,
-}
-
---- The type of each column: declared, else that of the first value that is not null, else text.
-local function find_types(rows, declared)
-  local types = {}
-  for i, row in ipairs(rows) do
-    if type(row) ~= "table" then fail("lookup: row %d is a %s; expected { column = value }", i, type(row)) end
-    for name, value in pairs(row) do
-      local of = type_of_value(value)
-      if of == "float" and types[name] == "int" or not types[name] then types[name] = of end
-    end
-  end
-  for name, given in pairs(declared or {}) do
-    local known = ALIASES[given] or given
-    if not TYPES[known] then fail("types.%s: '%s' is not a type of a column", name, tostring(given)) end
-    types[name] = known
-  end
-  return types
-end
-
---- The rows as the core takes them; `known`: the names of the lookup's columns.
-local function convert(rows, types, known)
-  local list = {}
-  for i, row in ipairs(rows) do
-    local copy = {}
-    for name, value in pairs(row) do
-      if not known[name] then
-        fail("lookup: row %d has a column '%s'; the lookup has %s", i, name, table.concat(sorted_names(known), ", "))
-      end
-      local of, where = types[name], ("lookup: row %d, column %s"):format(i, name)
-      local fits = value == M.null or not AS_IT_IS[of] or AS_IT_IS[of](value)
-      if not fits then fail("%s: expected %s, got %s", where, of, type(value)) end
-      copy[name] = into[of] and value ~= M.null and into[of](value, where) or value
-    end
-    list[i] = copy
-  end
-  return list
-end
-
---- Lists of { name, type }, in the order of the configuration: it is the order of the rows too.
-local function columns_of(spec, types)
-  local keys, columns = {}, {}
-  for i, name in ipairs(spec.key) do keys[i] = { name, types[name] or "text" } end
-  for i, name in ipairs(spec.columns or sorted_names(types)) do columns[i] = { name, types[name] or "text" } end
-  return keys, columns
-end
 
 --- Replaces the rows of the lookup. Columns and types stay what they were when the pipeline was opened.
 function Pipeline:lookup(rows)
   if not self.types then fail("the pipeline has no lookup") end
-  self.core:fill(convert(rows, self.types, self.columns))
-end
-
--- --- the table that takes the rows ---
-
--- What a row's field, a text, is in Lua, by the declared type.
-local back = {
-  integer = math.tointeger, bigint = math.tointeger, smallint = math.tointeger,
-  boolean = function(text) return text == "true" end,
-  real = tonumber, ["double precision"] = tonumber, json = millrace.json.decode, jsonb = millrace.json.decode,
-}
-
---- { "client_id text not null", ... } or { client_id = "text not null" }: a list of texts, and how fields come back.
-local function read_table(columns)
-  local list, readers = {}, {}
-  for name, text in pairs(columns) do
-    list[#list + 1] = type(name) == "number" and text or name .. " " .. text
-  end
-  for _, text in ipairs(list) do
-    local name, kind = text:match "^(%S+) (.*)$"
-    if not name then fail("table: '%s' is not a column: write \"name type\"", text) end
-    readers[name] = back[kind:gsub(" not null", ""):gsub(" default", ""):gsub(" generated", "")] or tostring
-  end
-  return list, readers
+  self.core:fill(data.convert(rows, self.types, self.columns))
 end
 
 -- --- what a script logs and counts ---
@@ -200,41 +59,6 @@ local function without_path(message, path)
   return (message:gsub(path:gsub("%p", "%%%0"), "script.lua"))
 end
 
-local function read_headers(headers)
-  local list = {}
-  if not headers then return list end
-  for name, value in pairs(headers) do
-    list[#list + 1] = type(name) == "number" and value or { name, value }
-  end
-  table.sort(list, function(a, b) return a[1] < b[1] end)
-  return #headers > 0 and headers or list
-end
-
-local function show_message(raw)
-  local message = { topic = raw.topic, text = raw.value, headers = {} }
-  if raw.key ~= M.null then message.key = raw.key end
-  for _, header in ipairs(raw.headers) do
-    if header[1] == "millrace-bundle" then
-      message.bundle = header[2]
-    else
-      message.headers[header[1]] = header[2]
-    end
-  end
-  local decoded, value = false, raw.value
-  if raw.value ~= M.null then decoded, value = pcall(millrace.json.decode, raw.value) end
-  if decoded then message.value = value else message.value = raw.value end
-  return message
-end
-
-local function show_row(raw, readers)
-  local row = {}
-  for name, text in pairs(raw) do
-    local read = readers and readers[name] or millrace.json.decode
-    if text == M.null then row[name] = text else row[name] = read(text) end
-  end
-  return row
-end
-
 local SEND = { key = true, headers = true, timestamp = true, topic = true, partition = true, offset = true,
   attempt = true }
 
@@ -260,14 +84,14 @@ function Pipeline:send(value, options)
   local offset = options.offset or self.next_offset
   self.next_offset = offset + 1
   local raw = self.core:process { value = value ~= M.null and value or nil, key = options.key,
-    headers = read_headers(options.headers), timestamp_ms = math.floor(timestamp * 1000 + 0.5), now = self.now,
+    headers = data.read_headers(options.headers), timestamp_ms = math.floor(timestamp * 1000 + 0.5), now = self.now,
     topic = options.topic or self.topic, partition = options.partition or 0, offset = offset,
     attempt = options.attempt or 0 }
   take_log(self.log)
   if raw.verdict == "stop" or raw.verdict == "retry" then fail("the pipeline halts: %s", raw.error) end
   local result = { messages = {}, rows = {}, dropped = raw.reason }
-  for i, message in ipairs(raw.messages) do result.messages[i] = show_message(message) end
-  for i, row in ipairs(raw.rows) do result.rows[i] = show_row(row, self.readers) end
+  for i, message in ipairs(raw.messages) do result.messages[i] = data.show_message(message) end
+  for i, row in ipairs(raw.rows) do result.rows[i] = data.show_row(row, self.readers) end
   if raw.class then
     local message = self.temporary and without_path(raw.error, self.temporary) or raw.error
     result.dead = { class = raw.class, error = message }
@@ -349,8 +173,8 @@ local function open(spec)
   local rows
   if spec.key then
     rows = spec.rows or {}
-    self.types = find_types(rows, spec.types)
-    core.keys, core.columns = columns_of(spec, self.types)
+    self.types = data.find_types(rows, spec.types)
+    core.keys, core.columns = data.columns_of(spec, self.types)
     self.columns = {}
     for _, list in ipairs { core.keys, core.columns } do
       for _, column in ipairs(list) do self.columns[column[1]] = true end
@@ -360,7 +184,7 @@ local function open(spec)
   end
   if spec.has_rows then
     core.table = "any"
-    if spec.table then core.table, self.readers = read_table(spec.table) end
+    if spec.table then core.table, self.readers = data.read_table(spec.table) end
   end
   millrace.catch_log()
   self.counted = read_counts(spec.name)
@@ -388,7 +212,7 @@ local function load_config(options)
 end
 
 local function choose(pipelines, name)
-  local names = sorted_names(pipelines)
+  local names = data.sorted_names(pipelines)
   if not name and #names == 1 then return names[1] end
   if not name or not pipelines[name] then
     local what = name and ("there is no pipeline '%s'"):format(name) or "which pipeline? Say pipeline = ..."
