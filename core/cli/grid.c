@@ -7,6 +7,8 @@
  */
 #include "cli/grid.h"
 
+#include "base/text.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -255,6 +257,9 @@ bool mr_grid_read(struct mr_grid *grid, const char *path, struct mr_error *err)
     *grid = (struct mr_grid){0};
     mr_arena_init(&grid->arena);
     bool ok = read_file(&grid->file, path, err);
+    if (ok && (!mr_text_utf8_valid(grid->file.ptr, grid->file.len) ||
+               (grid->file.len && memchr(grid->file.ptr, '\0', grid->file.len))))
+        ok = mr_error_set(err, MR_STOP, MR_EXIT_DATA, "%s: it is not UTF-8 text", path);
     if (ok) {
         mr_buf_cstr(&grid->file); /* strspn above stops there */
         grid->csv = is_csv(path, (struct mr_bytes){grid->file.ptr, grid->file.len});

@@ -74,6 +74,23 @@ describe("a rehearsal", function()
       assert.is_true(#line < 600, line)
     end
     assert.equal(3, examples)
+    -- What may block the next one can be said while it runs.
+    s.config.reload = { block_if = { errors = 0 } }
+    s:write_config()
+    shell.write(script, RAISES)
+    log = reload("reload blocked, ")
+    assert.truthy(log:find("found 1 new error in 4 messages", 1, true), log)
+  end)
+
+  it("compares the first outputs of a large fan-out only, and says so", function()
+    s:subscribers(2, 250)
+    d = s:start()
+    s:feed(2, 2)
+    s:wait_rows(500)
+    shell.write(script, OTHER_VALUE)
+    local log = reload("reloaded: bundle ")
+    assert.truthy(log:find("2 of 2 messages differ: outputs 0 added, 0 dropped, 200 changed; errors 0 new, 0 gone; " ..
+      "of 2 messages only the first outputs were compared", 1, true), log)
   end)
 
   it("keeps the old script when block_if allows fewer new errors, and says how to force it", function()

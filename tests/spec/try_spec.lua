@@ -143,6 +143,8 @@ describe("millrace try", function()
       "rows.csv:3: column n: 'many' is not of type int" },
     ["an unknown type"] = { "town,name,n:number\n", "rows.csv:1: column n: 'number' is no type" },
     ["a line with too few fields"] = { "town,name,n\nulm,x\n", "rows.csv:2: 2 fields, but the first line names 3" },
+    ["bytes that are not UTF-8"] = { "town,name,n\nulm,\xe4,1\n", "rows.csv: it is not UTF-8 text" },
+    ["an empty file"] = { "", "rows.csv:1: the file is empty; its first line names the columns" },
     ["a quote that is not closed"] = { 'town,name,n\nulm,"x,1\n', "a quote is opened here" },
   } do
     it("refuses " .. what .. " in the rows", function()
