@@ -116,7 +116,7 @@ describe("a wrong command line is one sentence and 64:", function()
       "--conect")
     usage_error(" config: there is no option --connect (millrace help config)", "config", "--connect")
     usage_error(" run: there is no option -x (millrace help run)", "run", "-x")
-    usage_error(" run: there is no option --watch (millrace help run)", "run", "--set", "a=b", "--watch")
+    usage_error(" run: there is no option --follow (millrace help run)", "run", "--set", "a=b", "--follow")
   end)
 
   it("a value too few or too many", function()
