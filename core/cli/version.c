@@ -17,6 +17,7 @@ int mr_cli_version(const struct mr_cli_args *args)
         {"simdjson", MR_SIMDJSON_VERSION},
         {"libmicrohttpd", MR_MICROHTTPD_VERSION},
         {"xxhash", MR_XXHASH_VERSION},
+        {"mimalloc", MR_MIMALLOC_VERSION},
     };
     size_t n = sizeof libraries / sizeof *libraries;
     if (args->json) {

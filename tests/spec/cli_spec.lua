@@ -92,7 +92,7 @@ describe("version", function()
     local status, out = millrace("version")
     assert.equal(0, status)
     assert.truthy(out:find("^millrace %d+%.%d+%.%d+\n"), out)
-    for _, library in ipairs { "librdkafka", "libpq", "lua", "simdjson", "libmicrohttpd", "xxhash" } do
+    for _, library in ipairs { "librdkafka", "libpq", "lua", "simdjson", "libmicrohttpd", "xxhash", "mimalloc" } do
       assert.truthy(out:find("\n  " .. library .. " +%d+%.%d+"), library .. " is not in " .. out)
     end
     assert.equal(out, (select(2, millrace("--version"))))
