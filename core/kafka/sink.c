@@ -151,7 +151,7 @@ static bool put(struct mr_kafka_sink *sink, const struct mr_frame *frame, struct
 static bool sink_produce(struct mr_sink *base, struct mr_bytes frames, struct mr_error *err)
 {
     struct mr_kafka_sink *sink = mr_kafka_sink_of(base);
-    mr_assert(sink->open == sink->transactional);
+    mr_assert(sink->open == sink->transactional && !sink->call);
     if (!sink->rk && !mr_kafka_sink_open_producer(sink, err))
         return false;
     const char *at = frames.ptr, *end = frames.ptr + frames.len;
@@ -313,6 +313,7 @@ static const struct mr_sink_ops sink_ops = {
     .begin = mr_kafka_sink_begin,
     .produce = sink_produce,
     .flush = sink_flush,
+    .begin_offsets = mr_kafka_sink_begin_offsets,
     .offsets = mr_kafka_sink_offsets,
     .commit = mr_kafka_sink_commit,
     .abort = sink_abort,

@@ -1,7 +1,8 @@
 /*
  * sink.h - the inside of a sink: shared by sink.c (messages), sink_producer.c (the producer's life)
  * and sink_transaction.c. Private to these files. Everything runs in the worker's thread, except
- * the two counters of requests, which librdkafka's threads raise, and what sink_offsets.c says.
+ * the two counters of requests, which librdkafka's threads raise, and the call that sends offsets
+ * (sink_offsets.c).
  */
 #ifndef MR_KAFKA_SINK_H
 #define MR_KAFKA_SINK_H
@@ -37,7 +38,8 @@ struct mr_kafka_sink {
                           NULL: none */
     size_t batch_bytes;
     struct mr_kafka_sent *sent;        /* by rk */
-    struct mr_kafka_call *left_behind; /* sink_offsets.c: those that have not come back */
+    struct mr_kafka_call *call;        /* sink_offsets.c: on its way, for the open transaction */
+    struct mr_kafka_call *left_behind; /* those that have not come back */
 
     /* Since the last flush or abort. A frame's opaque is its index. */
     size_t n_frames;            /* given to us */
@@ -84,17 +86,22 @@ MR_MUSTCHECK bool mr_kafka_sink_init(rd_kafka_t *rk, struct mr_kafka_contact *co
 bool mr_kafka_sink_fence(struct mr_sink *sink, bool transactional, const char *owner,
                          struct mr_error *err);
 bool mr_kafka_sink_begin(struct mr_sink *sink, struct mr_error *err);
+void mr_kafka_sink_begin_offsets(struct mr_sink *sink, struct mr_source *source,
+                                 const struct mr_mark *marks, size_t n);
 bool mr_kafka_sink_offsets(struct mr_sink *sink, struct mr_source *source,
                            const struct mr_mark *marks, size_t n, struct mr_error *err);
 bool mr_kafka_sink_commit(struct mr_sink *sink, struct mr_error *err);
-/* sink_offsets.c */
-/* rd_kafka_send_offsets_to_transaction within a bound. NULL: done. False: it did not come back;
- * then the sink has no producer any more. */
-MR_MUSTCHECK bool mr_kafka_sink_send_offsets(struct mr_kafka_sink *sink,
-                                             const rd_kafka_topic_partition_list_t *list,
-                                             const rd_kafka_consumer_group_metadata_t *member,
-                                             int timeout_ms, rd_kafka_error_t **error);
 
+/* sink_offsets.c */
+/* Starts rd_kafka_send_offsets_to_transaction, beside this thread. Takes `list`, copies `member`.
+ */
+void mr_kafka_sink_start_offsets(struct mr_kafka_sink *sink, rd_kafka_topic_partition_list_t *list,
+                                 const rd_kafka_consumer_group_metadata_t *member, int timeout_ms);
+/* Waits for what was started, within a bound; *error NULL: done. False: it did not come back; then
+ * the sink has no producer any more, and nothing is borrowed. */
+MR_MUSTCHECK bool mr_kafka_sink_end_offsets(struct mr_kafka_sink *sink, rd_kafka_error_t **error);
+/* The same, however it ends, before the transaction is looked at or ended in another way. */
+void mr_kafka_sink_settle_offsets(struct mr_kafka_sink *sink);
 /* Frees what calls left behind, as far as they have come back. */
 void mr_kafka_sink_reap_calls(struct mr_kafka_sink *sink);
 /* The same, at the end: what has not come back is nobody's any more. */

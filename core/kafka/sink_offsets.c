@@ -3,9 +3,10 @@
  *
  * librdkafka 2.0.2 waits for ever for the group's coordinator while its connection is not up
  * (rd_kafka_coord_req has a deadline that nothing looks at), and cannot be interrupted: neither by
- * its own time-out nor by rd_kafka_destroy. So each call has a thread of its own. One that does not
- * come back keeps the producer, ends it when it does, and touches nothing of the sink: everything
- * was acknowledged before, and nothing is borrowed. Tests: tests/unit/test_kafka_transactions.c.
+ * its own time-out nor by rd_kafka_destroy. So each call has a thread of its own, which also lets
+ * its two round trips run beside those of the messages and of the store. One that does not come
+ * back keeps the producer, ends it when it does, and touches nothing of the sink: everything was
+ * reported by then, and nothing is borrowed. Tests: tests/unit/test_kafka_transactions.c.
  */
 #include "kafka/sink.h"
 
@@ -31,6 +32,7 @@ struct mr_kafka_call {
     rd_kafka_topic_partition_list_t *list;
     rd_kafka_consumer_group_metadata_t *member; /* a copy: the consumer may forget its own */
     int timeout_ms;
+    int64_t deadline_ms; /* monotonic; whoever waits for it does no longer */
     rd_kafka_error_t *error;
     atomic_int state;
 };
@@ -93,22 +95,36 @@ void mr_kafka_sink_leave_calls(struct mr_kafka_sink *sink)
     pthread_mutex_unlock(&orphans_lock);
 }
 
-bool mr_kafka_sink_send_offsets(struct mr_kafka_sink *sink,
-                                const rd_kafka_topic_partition_list_t *list,
-                                const rd_kafka_consumer_group_metadata_t *member, int timeout_ms,
-                                rd_kafka_error_t **error)
+void mr_kafka_sink_start_offsets(struct mr_kafka_sink *sink, rd_kafka_topic_partition_list_t *list,
+                                 const rd_kafka_consumer_group_metadata_t *member, int timeout_ms)
 {
-    mr_assert(sink->n_done == sink->n_queued);
+    mr_assert(!sink->call);
     struct mr_kafka_call *call = mr_calloc(1, sizeof *call);
     call->rk = sink->rk;
     call->sent = sink->sent;
-    call->list = rd_kafka_topic_partition_list_copy(list);
+    call->list = list;
     call->member = copy_member(member);
     call->timeout_ms = timeout_ms;
-    *error = NULL;
+    call->deadline_ms = mr_clock_mono_ms() + timeout_ms + GRACE_MS;
+    sink->call = call;
     mr_thread_start(&call->thread, run, call);
-    int64_t deadline = mr_clock_mono_ms() + timeout_ms + GRACE_MS;
-    if (!mr_thread_join(&call->thread, deadline)) {
+}
+
+/* librdkafka reports each message, well or not, once its request is over: until then the memory of
+ * the messages is in use. */
+static void await_reports(struct mr_kafka_sink *sink)
+{
+    while (sink->n_done < sink->n_queued)
+        rd_kafka_flush(sink->rk, MR_KAFKA_SLICE_MS);
+}
+
+bool mr_kafka_sink_end_offsets(struct mr_kafka_sink *sink, rd_kafka_error_t **error)
+{
+    struct mr_kafka_call *call = sink->call;
+    *error = NULL;
+    sink->call = NULL;
+    if (!mr_thread_join(&call->thread, call->deadline_ms)) {
+        await_reports(sink);
         if (atomic_exchange(&call->state, ABANDONED) == RUNNING) {
             mr_log(MR_WARN, "librdkafka does not let go of a producer while the group's "
                             "coordinator is away: it is left behind");
@@ -125,4 +141,14 @@ bool mr_kafka_sink_send_offsets(struct mr_kafka_sink *sink,
     rd_kafka_consumer_group_metadata_destroy(call->member);
     free(call);
     return true;
+}
+
+void mr_kafka_sink_settle_offsets(struct mr_kafka_sink *sink)
+{
+    rd_kafka_error_t *error = NULL;
+    if (!sink->call)
+        return;
+    sink->spoilt |= !mr_kafka_sink_end_offsets(sink, &error);
+    if (error)
+        rd_kafka_error_destroy(error);
 }

@@ -80,6 +80,7 @@ void mr_kafka_sink_abandon_producer(struct mr_kafka_sink *sink)
 
 void mr_kafka_sink_close_producer(struct mr_kafka_sink *sink)
 {
+    mr_kafka_sink_settle_offsets(sink);
     sink->spoilt = sink->open = sink->refused = false;
     sink->doubt = NULL;
     if (!sink->rk)

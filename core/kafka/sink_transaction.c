@@ -43,8 +43,10 @@ static bool give_up(struct mr_kafka_sink *sink, rd_kafka_error_t *error, const c
 bool mr_kafka_sink_transaction_failed(struct mr_kafka_sink *sink, const char *what,
                                       const char *topic, struct mr_error *err)
 {
-    /* Within a transaction it never succeeds: its error is the one that the transaction has. */
-    rd_kafka_error_t *error = sink->open ? rd_kafka_begin_transaction(sink->rk) : NULL;
+    /* Within a transaction it never succeeds: its error is the one that the transaction has. Unless
+     * another call is on its way. */
+    mr_kafka_sink_settle_offsets(sink);
+    rd_kafka_error_t *error = sink->open && sink->rk ? rd_kafka_begin_transaction(sink->rk) : NULL;
     if (!error)
         return false;
     if (rd_kafka_error_is_fatal(error) || rd_kafka_error_txn_requires_abort(error))
@@ -106,41 +108,58 @@ bool mr_kafka_sink_begin(struct mr_sink *base, struct mr_error *err)
     return true;
 }
 
+static bool start_offsets(struct mr_kafka_sink *sink, struct mr_source *source,
+                          const struct mr_mark *marks, size_t n, int timeout_ms)
+{
+    const rd_kafka_consumer_group_metadata_t *member =
+        (const rd_kafka_consumer_group_metadata_t *)source->ops->member(source);
+    mr_assert(sink->open);
+    sink->refused = true; /* until they are there */
+    if (member)
+        mr_kafka_sink_start_offsets(sink, mr_kafka_offsets_list(marks, n, true), member,
+                                    timeout_ms);
+    return member != NULL;
+}
+
+void mr_kafka_sink_begin_offsets(struct mr_sink *base, struct mr_source *source,
+                                 const struct mr_mark *marks, size_t n)
+{
+    struct mr_kafka_sink *sink = mr_kafka_sink_of(base);
+    atomic_store(&sink->sent->n_offsets, 0);
+    start_offsets(sink, source, marks, n, OFFSETS_TIMEOUT_MS);
+}
+
 bool mr_kafka_sink_offsets(struct mr_sink *base, struct mr_source *source,
                            const struct mr_mark *marks, size_t n, struct mr_error *err)
 {
     struct mr_kafka_sink *sink = mr_kafka_sink_of(base);
     static const char what[] = "offsets of the transaction";
-    mr_assert(sink->open && !sink->refused);
-    const rd_kafka_consumer_group_metadata_t *member =
-        (const rd_kafka_consumer_group_metadata_t *)source->ops->member(source);
-    sink->refused = true;
-    if (!member)
+    mr_assert(sink->open && sink->n_done == sink->n_queued);
+    int64_t deadline = mr_clock_mono_ms() + OFFSETS_TIMEOUT_MS;
+    unsigned calls = 0;
+    rd_kafka_error_t *error = NULL; /* of the last call */
+    if (!sink->call)
+        mr_kafka_sink_begin_offsets(base, source, marks, n);
+    if (!sink->call)
         return mr_kafka_contact_fail(&sink->contact, RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST, what, NULL,
                                      "the partitions were taken away meanwhile", err);
-    rd_kafka_topic_partition_list_t *list = mr_kafka_offsets_list(marks, n, true);
-    int64_t deadline = mr_clock_mono_ms() + OFFSETS_TIMEOUT_MS;
-    rd_kafka_error_t *error = NULL;
-    unsigned calls = 0;
-    bool ended = true;
-    atomic_store(&sink->sent->n_offsets, 0);
     for (;;) {
-        int64_t left = deadline - mr_clock_mono_ms();
-        ended = mr_kafka_sink_send_offsets(sink, list, member, left > 1 ? (int)left : 1, &error);
         calls++;
-        if (!error || !rd_kafka_error_is_retriable(error) || left <= 0)
+        if (!mr_kafka_sink_end_offsets(sink, &error)) {
+            sink->spoilt = true;
+            return mr_kafka_contact_fail(&sink->contact, RD_KAFKA_RESP_ERR__TIMED_OUT, what, NULL,
+                                         NULL, err);
+        }
+        int64_t left = deadline - mr_clock_mono_ms();
+        if (!error)
             break;
+        bool again = rd_kafka_error_is_retriable(error) && left > 0;
+        if (again)
+            rd_kafka_poll(sink->rk, MR_KAFKA_SLICE_MS);
+        if (!again || !start_offsets(sink, source, marks, n, (int)left))
+            return give_up(sink, error, what, NULL, err);
         rd_kafka_error_destroy(error);
-        rd_kafka_poll(sink->rk, MR_KAFKA_SLICE_MS);
     }
-    rd_kafka_topic_partition_list_destroy(list);
-    if (!ended) {
-        sink->spoilt = true;
-        return mr_kafka_contact_fail(&sink->contact, RD_KAFKA_RESP_ERR__TIMED_OUT, what, NULL, NULL,
-                                     err);
-    }
-    if (error)
-        return give_up(sink, error, what, NULL, err);
     if (calls > 1 || atomic_load(&sink->sent->n_offsets) > 1)
         sink->doubt = "offsets were sent more than once";
     sink->refused = false;
@@ -174,7 +193,7 @@ static rd_kafka_error_t *end(struct mr_kafka_sink *sink,
 bool mr_kafka_sink_commit(struct mr_sink *base, struct mr_error *err)
 {
     struct mr_kafka_sink *sink = mr_kafka_sink_of(base);
-    mr_assert(sink->open && !sink->refused);
+    mr_assert(sink->open && !sink->refused && !sink->call);
     rd_kafka_error_t *error = end(sink, rd_kafka_commit_transaction, COMMIT_TIMEOUT_MS);
     if (!error) {
         sink->open = false;
@@ -197,6 +216,7 @@ static bool has_trouble(const struct mr_kafka_sink *sink)
 
 void mr_kafka_sink_abort_transaction(struct mr_kafka_sink *sink)
 {
+    mr_kafka_sink_settle_offsets(sink);
     int64_t deadline = mr_clock_mono_ms() + ABORT_ACKNOWLEDGED_MS;
     /* An abort that overtakes messages ends in a fatal error, and they would still be borrowed. */
     while (!has_trouble(sink) && sink->n_done < sink->n_queued && mr_clock_mono_ms() < deadline)

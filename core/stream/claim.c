@@ -196,6 +196,8 @@ static bool send_redo(struct claiming *c, const struct mr_redo *redo, struct mr_
     if (!sink->ops->begin(sink, err))
         return false;
     bool ok = !frames.len || sink->ops->produce(sink, frames, err);
+    if (ok)
+        sink->ops->begin_offsets(sink, delivery->source, delivery->marks, 1);
     mr_fault_point("produced", "redo");
     ok = ok && sink->ops->flush(sink, delivery->options.flush_timeout_ms, &bad, err);
     mr_fault_point("flushed", "redo");

@@ -6,12 +6,12 @@
  * docs/INVARIANTS.md. Postgres decides, Kafka follows.
  *
  * exactly_once:
- *     begin, produce, not waiting                               sink->begin, produce
+ *     begin, produce, offsets with unit number: not waiting     sink->begin, produce, begin_offsets
  *     BEGIN, compare-and-swap of each partition's ledger row,
  *       with the redo: the final bytes of the messages          store->begin
  *     COPY rows, dead letters, constraints                      store->copy, bury, check
  *     wait for every acknowledgement                            sink->flush
- *     offsets with unit number, into Kafka's transaction        sink->offsets
+ *     are the offsets in Kafka's transaction?                   sink->offsets
  *     COMMIT                                                    store->commit      <- the decision
  *     Kafka's commit                                            sink->commit
  * What was lost between the last two is sent again from the redo, by the claim.

@@ -8,8 +8,8 @@
  *
  * A sink is plain (acknowledged messages stand, an abort takes back nothing that was sent) or
  * transactional (messages and offsets become visible together by commit, or never). `fence`
- * chooses, at each claim. The order in a transaction: begin, produce, flush, offsets, commit; abort
- * from anywhere before commit.
+ * chooses, at each claim. The order in a transaction: begin, produce, begin_offsets (or not),
+ * flush, offsets, commit; abort from anywhere before commit.
  */
 #ifndef MILLRACE_SINK_H
 #define MILLRACE_SINK_H
@@ -39,8 +39,13 @@ struct mr_sink_ops {
      * *bad is the index of the frame among those since the last flush, or SIZE_MAX if a batch was
      * refused and nobody knows which of its frames was at fault: halve the unit. */
     bool (*flush)(struct mr_sink *sink, int timeout_ms, size_t *bad, struct mr_error *err);
+    /* Transactional: begins to send the offsets that `offsets` is called with later, and does not
+     * wait: the round trips run beside whatever comes between the two. Nothing is produced after
+     * it. What goes wrong is told by `offsets`. */
+    void (*begin_offsets)(struct mr_sink *sink, struct mr_source *source,
+                          const struct mr_mark *marks, size_t n);
     /* Transactional: offsets to become visible with the messages, as the member of the group that
-     * `source` proves to be. RECOVER: the group has moved on. */
+     * `source` proves to be. Everything is flushed. RECOVER: the group has moved on. */
     bool (*offsets)(struct mr_sink *sink, struct mr_source *source, const struct mr_mark *marks,
                     size_t n, struct mr_error *err);
     /* Transactional: makes it visible. False: it may be or not, or never will; only a claim tells.

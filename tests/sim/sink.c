@@ -21,6 +21,8 @@ struct sink {
     struct sim_txn *txn;
     int epoch; /* of our producer; 0: there is none */
     bool transactional, in_txn, broken, doubt;
+    bool early, early_ok; /* the offsets were sent beside the messages, and how that ended */
+    struct mr_error early_err;
     struct mr_bytes *frames;
     size_t n_frames, cap_frames;
 };
@@ -65,7 +67,7 @@ static bool answered(struct sink *sink, const char *what, struct mr_error *err)
 static void forget(struct sink *sink, bool transactional)
 {
     sink->n_frames = 0;
-    sink->in_txn = sink->broken = sink->doubt = false;
+    sink->in_txn = sink->broken = sink->doubt = sink->early = false;
     sink->transactional = transactional;
     sink->epoch = 0;
 }
@@ -106,7 +108,7 @@ static bool sink_begin(struct mr_sink *base, struct mr_error *err)
         sink->epoch = sim_txn_fence(sink->txn);
         sim_trace(sink->worker, "a new producer, epoch %d", sink->epoch);
     }
-    sink->doubt = sink->broken = false;
+    sink->doubt = sink->broken = sink->early = false;
     sink->in_txn = true;
     return true;
 }
@@ -247,10 +249,9 @@ static bool sink_flush(struct mr_sink *base, int timeout_ms, size_t *bad, struct
 
 /* --- the end of a transaction --- */
 
-static bool sink_offsets(struct mr_sink *base, struct mr_source *source,
-                         const struct mr_mark *marks, size_t n, struct mr_error *err)
+static bool put_offsets(struct sink *sink, struct mr_source *source, const struct mr_mark *marks,
+                        size_t n, struct mr_error *err)
 {
-    struct sink *sink = sink_of(base);
     const struct sim_proof *proof = (const void *)source->ops->member(source);
     if (sink->worker->crashed)
         return sim_dead(err);
@@ -259,7 +260,7 @@ static bool sink_offsets(struct mr_sink *base, struct mr_source *source,
         return mr_error_set(err, MR_RECOVER, MR_EXIT_TRY_AGAIN, "offsets: not a member any more");
     }
     struct sim_proof copy = *proof;
-    mr_assert(sink->in_txn && !sink->n_frames);
+    mr_assert(sink->in_txn);
     bool asked = ask(sink, "offsets", err);
     const struct sim_session *session = sink->worker->session;
     bool lax = sim.mix->lax_group && session && session->in_transaction;
@@ -280,6 +281,31 @@ static bool sink_offsets(struct mr_sink *base, struct mr_source *source,
         return true;
     sink->broken = true;
     return false;
+}
+
+/* They reach the broker before the messages do, or only when they are waited for. */
+static void sink_begin_offsets(struct mr_sink *base, struct mr_source *source,
+                               const struct mr_mark *marks, size_t n)
+{
+    struct sink *sink = sink_of(base);
+    sink->early = sim_percent(60);
+    if (sink->early)
+        sink->early_ok = put_offsets(sink, source, marks, n, &sink->early_err);
+}
+
+static bool sink_offsets(struct mr_sink *base, struct mr_source *source,
+                         const struct mr_mark *marks, size_t n, struct mr_error *err)
+{
+    struct sink *sink = sink_of(base);
+    mr_assert(sink->worker->crashed || !sink->n_frames);
+    if (sink->worker->crashed)
+        return sim_dead(err);
+    if (!sink->early)
+        return put_offsets(sink, source, marks, n, err);
+    sink->early = false;
+    if (!sink->early_ok)
+        *err = sink->early_err;
+    return sink->early_ok;
 }
 
 static bool sink_commit(struct mr_sink *base, struct mr_error *err)
@@ -346,6 +372,7 @@ struct mr_sink *sim_sink(struct sim_worker *worker)
                                            .begin = sink_begin,
                                            .produce = sink_produce,
                                            .flush = sink_flush,
+                                           .begin_offsets = sink_begin_offsets,
                                            .offsets = sink_offsets,
                                            .commit = sink_commit,
                                            .abort = sink_abort,

@@ -299,6 +299,13 @@ static bool sink_begin(struct mr_sink *base, struct mr_error *err)
     return true;
 }
 
+static void sink_begin_offsets(struct mr_sink *base, struct mr_source *source,
+                               const struct mr_mark *marks, size_t n)
+{
+    (void)source, (void)marks, (void)n;
+    mr_assert(((struct memory_sink *)base)->world->transaction.open);
+}
+
 static bool sink_offsets(struct mr_sink *base, struct mr_source *source,
                          const struct mr_mark *marks, size_t n, struct mr_error *err)
 {
@@ -403,6 +410,7 @@ struct mr_sink *mem_sink(struct mem_world *world)
                                            .begin = sink_begin,
                                            .produce = sink_produce,
                                            .flush = sink_flush,
+                                           .begin_offsets = sink_begin_offsets,
                                            .offsets = sink_offsets,
                                            .commit = sink_commit,
                                            .abort = sink_abort,
