@@ -11,11 +11,14 @@
 #include "base/log.h"
 #include "cli/findings.h"
 #include "cli/settings.h"
+#include "lua/bundle.h"
+#include "lua/lint.h"
 #include "lua/script.h"
 #include "postgres/postgres.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { TIMEOUT_MS = 5000, PATH_MAX_LEN = 256 };
 
@@ -179,6 +182,38 @@ static void check_postgres(struct check *check, const struct mr_node *node,
 
 /* --- scripts --- */
 
+struct lint {
+    struct mr_findings *findings;
+    const char *path;
+};
+
+static void on_lint(void *arg, const struct mr_lint_finding *found)
+{
+    const struct lint *lint = arg;
+    struct mr_finding finding = {.code = found->code,
+                                 .where = lint->path,
+                                 .file = found->file,
+                                 .line = found->line,
+                                 .column = found->column,
+                                 .length = found->length,
+                                 .message = found->message,
+                                 .hint = found->hint,
+                                 .text = found->text};
+    mr_findings_at(lint->findings, &finding);
+}
+
+/* The files that were read, as far as the script came. */
+static void lint_script(struct check *check, const char *path, const struct mr_bundle *bundle,
+                        const struct mr_lookup_schema *schema)
+{
+    struct lint lint = {&check->findings, path};
+    struct mr_error err;
+    const char *file;
+    for (size_t i = 0; (file = mr_bundle_file(bundle, i)); i++)
+        if (access(file, R_OK) == 0 && !mr_lint_run(&file, 1, schema, on_lint, &lint, &err))
+            mr_findings_error(&check->findings, path, &err);
+}
+
 static void check_script(struct check *check, const struct mr_node *node,
                          const struct mr_row_schema *rows)
 {
@@ -203,12 +238,17 @@ static void check_script(struct check *check, const struct mr_node *node,
         .bundle_header = mr_node_bool(node, "sinks.kafka.bundle_header", true),
     };
     path_of(path, "pipelines", node->name, "script");
-    if (mr_script_open(&options, &script, &err)) {
-        mr_findings_ok(&check->findings, path, options.path);
+    options.bundle = mr_bundle_new(options.path);
+    size_t errors = check->findings.n_errors;
+    bool opened = mr_script_open(&options, &script, &err);
+    if (opened)
         script->ops->close(script);
-    } else {
+    else
         mr_findings_error(&check->findings, path, &err);
-    }
+    lint_script(check, path, options.bundle, options.lookup);
+    if (check->findings.n_errors == errors)
+        mr_findings_ok(&check->findings, path, options.path);
+    mr_bundle_release(options.bundle);
     free(topics.items);
 }
 

@@ -10,6 +10,8 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 void mr_findings_init(struct mr_findings *findings, bool json)
 {
@@ -22,15 +24,35 @@ void mr_findings_fini(struct mr_findings *findings)
     mr_buf_fini(&findings->out);
 }
 
-static void put_json(struct mr_findings *findings, bool ok, struct mr_bytes where,
-                     struct mr_bytes text)
+static void put_text(struct mr_buf *out, const char *name, struct mr_bytes text)
+{
+    mr_buf_printf(out, ", \"%s\": ", name);
+    if (text.ptr)
+        mr_text_json_string(out, text.ptr, text.len);
+    else
+        mr_buf_put_text(out, "null");
+}
+
+static void put_number(struct mr_buf *out, const char *name, int number)
+{
+    if (number)
+        mr_buf_printf(out, ", \"%s\": %d", name, number);
+    else
+        mr_buf_printf(out, ", \"%s\": null", name);
+}
+
+static void put_json(struct mr_findings *findings, bool ok, const struct mr_finding *finding)
 {
     struct mr_buf *out = &findings->out;
-    mr_buf_printf(out, "%s\n    {\"ok\": %s, \"where\": ", findings->n ? "," : "",
-                  ok ? "true" : "false");
-    mr_text_json_string(out, where.ptr, where.len);
-    mr_buf_put_text(out, ", \"text\": ");
-    mr_text_json_string(out, text.ptr, text.len);
+    mr_buf_printf(out, "%s\n    {\"severity\": \"%s\"", findings->n ? "," : "",
+                  ok ? "ok" : "error");
+    put_text(out, "code", mr_bytes_of(finding->code));
+    put_text(out, "where", mr_bytes_of(finding->where));
+    put_text(out, "file", mr_bytes_of(finding->file));
+    put_number(out, "line", finding->line);
+    put_number(out, "column", finding->column);
+    put_text(out, "message", mr_bytes_of(finding->message));
+    put_text(out, "hint", mr_bytes_of(finding->hint));
     mr_buf_put_char(out, '}');
 }
 
@@ -43,21 +65,92 @@ static void count_error(struct mr_findings *findings, int code)
 
 void mr_findings_ok(struct mr_findings *findings, const char *where, const char *text)
 {
+    struct mr_finding finding = {.where = where, .message = text};
     if (findings->json)
-        put_json(findings, true, mr_bytes_of(where), mr_bytes_of(text));
+        put_json(findings, true, &finding);
     else
         printf("ok     %s: %s\n", where, text);
     findings->n++;
 }
 
+static const char *code_name(int code)
+{
+    switch (code) {
+    case MR_EXIT_CONFIG:
+        return "config";
+    case MR_EXIT_UNREACHABLE:
+        return "unreachable";
+    case MR_EXIT_DATA:
+        return "data";
+    default:
+        return "error";
+    }
+}
+
+/* "file:line: text": cuts the text apart in place. */
+static void find_place(char *text, struct mr_finding *finding)
+{
+    for (char *colon = strchr(text, ':'); colon; colon = strchr(colon + 1, ':')) {
+        char *end;
+        long line = strtol(colon + 1, &end, 10);
+        if (colon[1] == '\n' || strchr(text, '\n') < colon)
+            continue;
+        if (end > colon + 1 && end[0] == ':' && end[1] == ' ' && line > 0) {
+            *colon = '\0';
+            finding->file = text;
+            finding->line = (int)line;
+            finding->message = end + 2;
+            return;
+        }
+    }
+}
+
+/* The cure is part of the sentence: for programs it is told apart. */
+static void find_hint(const char *message, struct mr_finding *finding, struct mr_buf *space)
+{
+    const char *from = strstr(message, "did you mean "), *end = from ? strchr(from, '?') : NULL;
+    if (!end)
+        return;
+    mr_buf_put(space, from, (size_t)(end - from) + 1);
+    finding->hint = mr_buf_cstr(space);
+}
+
 void mr_findings_error(struct mr_findings *findings, const char *where, const struct mr_error *err)
 {
-    if (findings->json)
-        put_json(findings, false, mr_bytes_of(where), mr_bytes_of(err->msg));
-    else
+    char *text = mr_strdup(err->msg);
+    struct mr_buf hint = {0};
+    struct mr_finding finding = {.code = code_name(err->code), .where = where, .message = text};
+    if (findings->json) {
+        find_place(text, &finding);
+        find_hint(finding.message, &finding, &hint);
+        put_json(findings, false, &finding);
+    } else {
         fprintf(stderr, "error  %s: %s\n", where, err->msg);
+    }
     findings->n++;
     count_error(findings, err->code);
+    mr_buf_fini(&hint);
+    free(text);
+}
+
+void mr_findings_at(struct mr_findings *findings, const struct mr_finding *finding)
+{
+    if (findings->json) {
+        put_json(findings, false, finding);
+    } else {
+        fprintf(stderr, "%s:%d:%d: error: %s; %s\n%5d | %s\n      | ", finding->file, finding->line,
+                finding->column, finding->message, finding->hint, finding->line, finding->text);
+        /* A tab stays a tab, and a character of several bytes is one. */
+        for (int i = 0; i < finding->column - 1 && finding->text[i]; i++)
+            if (((unsigned char)finding->text[i] & 0xc0) != 0x80)
+                fputc(finding->text[i] == '\t' ? '\t' : ' ', stderr);
+        fputc('^', stderr);
+        for (int i = 1; i < finding->length; i++)
+            fputc('~', stderr);
+        fputc('\n', stderr);
+    }
+    findings->n++;
+    count_error(findings, MR_EXIT_CONFIG);
 }
 
 /* "   12 | text" and "      |  ^": the line below an error. */
@@ -66,6 +159,37 @@ static bool is_picture(const char *line)
     while (*line == ' ' || isdigit((unsigned char)*line))
         line++;
     return *line == '|';
+}
+
+/* "file:line:column" and "path: sentence", as the configuration's report has them. */
+static void put_config(struct mr_findings *findings, struct mr_bytes place,
+                       struct mr_bytes sentence)
+{
+    char *where = mr_strndup(place.ptr, place.len), *text = mr_strndup(sentence.ptr, sentence.len);
+    struct mr_buf hint = {0};
+    struct mr_finding finding = {.code = "config", .message = text};
+    char *column = strrchr(where, ':');
+    if (column) {
+        *column = '\0';
+        finding.column = atoi(column + 1);
+        char *line = strrchr(where, ':');
+        if (line) {
+            *line = '\0';
+            finding.line = atoi(line + 1);
+        }
+        finding.file = where;
+    }
+    char *path_end = strstr(text, ": ");
+    if (path_end && path_end == text + strcspn(text, " ") - 1) {
+        *path_end = '\0';
+        finding.where = text;
+        finding.message = path_end + 2;
+    }
+    find_hint(finding.message, &finding, &hint);
+    put_json(findings, false, &finding);
+    mr_buf_fini(&hint);
+    free(where);
+    free(text);
 }
 
 void mr_findings_config(struct mr_findings *findings, const char *text)
@@ -79,7 +203,7 @@ void mr_findings_config(struct mr_findings *findings, const char *text)
             struct mr_bytes where = {text, (size_t)(mark - text)};
             struct mr_bytes sentence = {mark + 9, len - where.len - 9};
             if (findings->json)
-                put_json(findings, false, where, sentence);
+                put_config(findings, where, sentence);
             findings->n++;
             count_error(findings, MR_EXIT_CONFIG);
         }

@@ -72,8 +72,7 @@ static int l_need(lua_State *L)
     return 1;
 }
 
-/* Pushes the module `config`. */
-static void open_modules(lua_State *L, const struct mr_config_checks *checks)
+void mr_config_open_module(lua_State *L, const struct mr_config_checks *checks, const char *name)
 {
     mr_sandbox_open(L);
     lua_newtable(L);
@@ -96,7 +95,7 @@ static void open_modules(lua_State *L, const struct mr_config_checks *checks)
     lua_remove(L, loaded);
     mr_config_push_sys(L, checks);
     lua_pushcclosure(L, l_need, 3);
-    lua_pushliteral(L, "config");
+    lua_pushstring(L, name);
     lua_call(L, 1, 1);
 }
 
@@ -190,7 +189,7 @@ static void push_sets(lua_State *L, const struct job *job)
 static int load_job(lua_State *L)
 {
     struct job *job = lua_touserdata(L, 1);
-    open_modules(L, job->checks);
+    mr_config_open_module(L, job->checks, "config");
     int config = lua_gettop(L);
     lua_getfield(L, config, "load");
     lua_pushstring(L, job->path);
@@ -218,7 +217,7 @@ static int load_job(lua_State *L)
 static int docs_job(lua_State *L)
 {
     struct job *job = lua_touserdata(L, 1);
-    open_modules(L, NULL);
+    mr_config_open_module(L, NULL, "config");
     lua_getfield(L, -1, "docs");
     lua_call(L, 0, 1);
     append_text(L, job->text);

@@ -13,4 +13,9 @@ struct lua_State;
 /* Pushes the table `sys`. `checks` is borrowed as long as the state lives. */
 void mr_config_push_sys(struct lua_State *L, const struct mr_config_checks *checks);
 
+/* config.c: opens the sandbox, and pushes one of our own modules (embedded.h), run with all of
+ * Lua's base library. `checks` may be NULL for modules that need none. */
+void mr_config_open_module(struct lua_State *L, const struct mr_config_checks *checks,
+                           const char *name);
+
 #endif

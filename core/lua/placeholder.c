@@ -88,8 +88,8 @@ static int l_misuse(lua_State *L)
     if (p && !p->is_fmt)
         return luaL_error(L,
                           "col.%s is a placeholder, filled in for each row after the script has "
-                          "run: it cannot be %s. For text write fmt \"... {%s} ...\"; logic on "
-                          "the values of each row comes with `each`, in a later release",
+                          "run: it cannot be %s. For text write fmt \"... {%s} ...\"; to work with "
+                          "the values of each row write `each(msg, row, ctx)` in place of project",
                           p->text, verb, p->text);
     return luaL_error(L,
                       "a fmt is filled in for each row after the script has run: it cannot be %s. "

@@ -173,18 +173,25 @@ config.lua: 2 errors
     local status, out, err = millrace("check", "--json")
     assert.equal("", err)
     assert.equal(0, status)
+    local null = cjson.null
+    local function finding(all)
+      for _, name in ipairs { "code", "where", "file", "line", "column", "hint" } do
+        if all[name] == nil then all[name] = null end
+      end
+      return all
+    end
     assert.same({ ok = true, findings = {
-      { ok = true, where = "config.lua", text = "read" },
-      { ok = true, where = "pipelines.p.script", text = dir .. "/s.lua" },
+      finding { severity = "ok", where = "config.lua", message = "read" },
+      finding { severity = "ok", where = "pipelines.p.script", message = dir .. "/s.lua" },
     } }, cjson.decode(out))
     status, out, err = millrace("check", "--json", "--set", "pipelines.p.worker=0", "--set", 'log.level="')
     assert.equal("", err)
     assert.equal(78, status)
     assert.same({ ok = false, findings = {
-      { ok = false, where = "--set:1:13",
-        text = 'pipelines.p.worker: there is no such option; did you mean "workers"?' },
-      { ok = false, where = "--set:2:11",
-        text = 'log.level: expected one of "debug", "info", "warn", "error", got "\\""' },
+      finding { severity = "error", code = "config", where = "pipelines.p.worker", file = "--set", line = 1, column = 13,
+        message = 'there is no such option; did you mean "workers"?', hint = 'did you mean "workers"?' },
+      finding { severity = "error", code = "config", where = "log.level", file = "--set", line = 2, column = 11,
+        message = 'expected one of "debug", "info", "warn", "error", got "\\""' },
     } }, cjson.decode(out))
   end)
 
@@ -193,7 +200,7 @@ config.lua: 2 errors
     assert.equal("", err)
     assert.equal(69, status)
     local well = {}
-    for _, finding in ipairs(cjson.decode(out).findings) do well[finding.where] = finding.ok end
+    for _, finding in ipairs(cjson.decode(out).findings) do well[finding.where] = finding.severity == "ok" end
     assert.same({ ["config.lua"] = true, ["lookups.l"] = false, ["pipelines.p.source"] = false,
                   ["pipelines.p.sinks.postgres"] = false, ["pipelines.p.script"] = true }, well)
   end)
