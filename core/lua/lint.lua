@@ -78,7 +78,9 @@ local function functions_of(tokens)
         if tokens[k].kind == "name" then params[#params + 1] = tokens[k].text end
         k = k + 1
       end
-      if name then found[#found + 1] = { name = name, params = params, from = k + 1, to = function_end(tokens, i) - 1 } end
+      if name then
+        found[#found + 1] = { name = name, params = params, from = k + 1, to = function_end(tokens, i) - 1 }
+      end
     end
   end
   return found
@@ -87,7 +89,8 @@ end
 --- Is the "(" at token i that of a call?
 local function is_call(tokens, i)
   local before = tokens[i - 1]
-  return before ~= nil and (before.kind == "name" or before.kind == "string" or is_op(before, ")") or is_op(before, "]"))
+  return before ~= nil
+    and (before.kind == "name" or before.kind == "string" or is_op(before, ")") or is_op(before, "]"))
 end
 
 --- What is wrong with the value that stands from token `from` to `to`; nil if nothing is.

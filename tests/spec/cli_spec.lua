@@ -188,8 +188,8 @@ config.lua: 2 errors
     assert.equal("", err)
     assert.equal(78, status)
     assert.same({ ok = false, findings = {
-      finding { severity = "error", code = "config", where = "pipelines.p.worker", file = "--set", line = 1, column = 13,
-        message = 'there is no such option; did you mean "workers"?', hint = 'did you mean "workers"?' },
+      finding { severity = "error", code = "config", where = "pipelines.p.worker", file = "--set", line = 1,
+        column = 13, message = 'there is no such option; did you mean "workers"?', hint = 'did you mean "workers"?' },
       finding { severity = "error", code = "config", where = "log.level", file = "--set", line = 2, column = 11,
         message = 'expected one of "debug", "info", "warn", "error", got "\\""' },
     } }, cjson.decode(out))

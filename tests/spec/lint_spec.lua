@@ -1,4 +1,5 @@
 -- `millrace check` on the text of scripts: uses of placeholders that Lua cannot catch while a script runs.
+-- luacheck: no max line length
 local cjson = require "cjson"
 local shell = require "tests.support.shell"
 
