@@ -24,9 +24,11 @@ enum {
     TAKES_AUDIT = 64,   /* --since, --until */
     TAKES_REPAIR = 128, /* --topic, --partition, --all, --take */
     TAKES_PRINT = 256,
-    TAKES_TRY = 512,   /* --rows, --now, --records, --against-live */
+    TAKES_TRY = 512,   /* --now, --records, --against-live */
     TAKES_REST = 1024, /* all words as they are, for a program behind */
     TAKES_WATCH = 2048,
+    TAKES_BENCH = 4096, /* --each, --messages, --seconds */
+    TAKES_ROWS = 8192,
     TAKES_ALL = 1 << 30 /* --help */
 };
 
@@ -38,7 +40,8 @@ static const struct command {
     {"run", mr_cli_run, TAKES_CONFIG | TAKES_WATCH},
     {"check", mr_cli_check, TAKES_CONFIG | TAKES_JSON | TAKES_CONNECT},
     {"init", mr_cli_init, TAKES_CONFIG | TAKES_INIT | TAKES_PRINT},
-    {"try", mr_cli_try, TAKES_CONFIG | TAKES_TRY | TAKES_WORD | TAKES_JSON},
+    {"try", mr_cli_try, TAKES_CONFIG | TAKES_TRY | TAKES_ROWS | TAKES_WORD | TAKES_JSON},
+    {"bench", mr_cli_bench, TAKES_CONFIG | TAKES_BENCH | TAKES_ROWS | TAKES_JSON | TAKES_WORD},
     {"audit", mr_cli_audit, TAKES_CONFIG | TAKES_JSON | TAKES_AUDIT | TAKES_WORD},
     {"repair", mr_cli_repair, TAKES_CONFIG | TAKES_REPAIR | TAKES_PRINT | TAKES_WORD},
     {"test", mr_cli_test, TAKES_REST},
@@ -67,7 +70,10 @@ enum {
     OPT_NOW,
     OPT_RECORDS,
     OPT_AGAINST_LIVE,
-    OPT_WATCH
+    OPT_WATCH,
+    OPT_EACH,
+    OPT_MESSAGES,
+    OPT_SECONDS
 };
 
 static const struct option_rule {
@@ -89,10 +95,13 @@ static const struct option_rule {
     {"partition", required_argument, OPT_PARTITION, TAKES_REPAIR},
     {"all", no_argument, OPT_ALL, TAKES_REPAIR},
     {"take", required_argument, OPT_TAKE, TAKES_REPAIR},
-    {"rows", required_argument, OPT_ROWS, TAKES_TRY},
+    {"rows", required_argument, OPT_ROWS, TAKES_ROWS},
     {"now", required_argument, OPT_NOW, TAKES_TRY},
     {"records", no_argument, OPT_RECORDS, TAKES_TRY},
     {"against-live", no_argument, OPT_AGAINST_LIVE, TAKES_TRY},
+    {"each", required_argument, OPT_EACH, TAKES_BENCH},
+    {"messages", required_argument, OPT_MESSAGES, TAKES_BENCH},
+    {"seconds", required_argument, OPT_SECONDS, TAKES_BENCH},
     {"watch", no_argument, OPT_WATCH, TAKES_WATCH},
     {"help", no_argument, 'h', TAKES_ALL},
 };
@@ -220,6 +229,12 @@ static bool take_own_option(const struct command *command, int value, struct mr_
     case OPT_AGAINST_LIVE:
         args->against_live = true;
         return true;
+    case OPT_EACH:
+        return read_count(command, "each", optarg, 1, 1000000000, &args->each);
+    case OPT_MESSAGES:
+        return read_count(command, "messages", optarg, 1, 1000000000, &args->messages);
+    case OPT_SECONDS:
+        return read_count(command, "seconds", optarg, 1, 3600, &args->seconds);
     case OPT_WATCH:
         args->watch = true;
         return true;

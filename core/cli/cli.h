@@ -17,19 +17,20 @@ struct mr_cli_args {
     const char *config;      /* -c; "config.lua" unless given */
     const char *const *sets; /* --set, in order */
     size_t n_sets;
-    const char
-        *word;  /* of `help`: the command; of `try`, `audit` and `repair`: the pipeline; or NULL */
-    bool watch; /* of `run` */
+    const char *word; /* of `help`: the command; of `try`, `bench`, `audit`, `repair`: the pipeline;
+                         or NULL */
+    bool watch;       /* of `run` */
     bool json, connect, print, create_topics, docs;
     int partitions, replication; /* of topics to create; 0: the brokers' defaults */
     const char *since, *until;   /* of `audit`; NULL: not given */
     const char *topic, *take;    /* of `repair`; NULL: not given */
     int partition;               /* of `repair`; -1: not given */
     bool all;
-    const char *rows, *now; /* of `try`; NULL: not given */
-    bool records;           /* of `try` */
-    bool against_live;      /* of `try` */
-    int argc;               /* of `test`: all that stands behind the command */
+    const char *rows, *now;      /* of `try` (rows: of `bench` too); NULL: not given */
+    bool records;                /* of `try` */
+    bool against_live;           /* of `try` */
+    int each, messages, seconds; /* of `bench`; 0: not given */
+    int argc;                    /* of `test`: all that stands behind the command */
     char *const *argv;
 };
 
@@ -42,6 +43,7 @@ int mr_cli_run(const struct mr_cli_args *args);
 int mr_cli_check(const struct mr_cli_args *args);
 int mr_cli_init(const struct mr_cli_args *args);
 int mr_cli_try(const struct mr_cli_args *args);
+int mr_cli_bench(const struct mr_cli_args *args);
 int mr_cli_audit(const struct mr_cli_args *args);
 int mr_cli_repair(const struct mr_cli_args *args);
 int mr_cli_test(const struct mr_cli_args *args);

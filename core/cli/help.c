@@ -21,6 +21,7 @@ static const char general[] =
     "too\n"
     "  init     create what pipelines and lookups need in Postgres and Kafka, or print it\n"
     "  try      the whole pipeline on standard input, without Kafka and Postgres\n"
+    "  bench    how many messages and rows a second does a script leave of a core?\n"
     "  audit    compare the messages that were written with the rows that were written\n"
     "  repair   set where a halted pipeline goes on, as its last log line asks\n"
     "  test     run your specs of scripts and configuration: no broker, no database\n"
@@ -135,6 +136,34 @@ static const struct {
      "                      \"timestamp\":ms, \"topic\":..}, or what kcat -J prints\n"
      "      --against-live  ask the daemon, at admin.listen, what a reload would change\n"
      "      --json          with --against-live: the whole report, as JSON\n" COMMON},
+    {"bench",
+     "Examples\n"
+     "  millrace bench\n"
+     "  millrace bench promo --rows 1000000 --each 100 < campaigns.jsonl\n"
+     "  millrace bench --rows subscribers.csv --seconds 10 < campaigns.jsonl\n"
+     "  millrace bench --json | jq .rows_per_s\n"
+     "\n"
+     "Runs a pipeline in memory, in one thread, as fast as it can, and prints messages/s, rows/s "
+     "(an\n"
+     "output is a message, a row, or both), and the shares of the time in Lua, in decoding JSON, "
+     "and in\n"
+     "looking up and stamping rows. Kafka and Postgres are not asked: what delivery adds, and its "
+     "limit,\n"
+     "is on the page docs/PERFORMANCE.md. Messages are the lines of standard input, again and "
+     "again;\n"
+     "without any, a thousand that are made up from the script's `fields`. Exits 0; 65 if a "
+     "message would\n"
+     "become a dead letter; 78 if configuration or script are wrong.\n"
+     "\n"
+     "Options\n"
+     "      --rows N        rows of the lookup, made up for the keys that the messages ask for, "
+     "then for\n"
+     "                      others; 100000 unless given\n"
+     "      --rows FILE     its rows from a file, as for millrace try\n"
+     "      --each N        rows of a key that is made up; 10 unless given\n"
+     "      --messages N    so many messages\n"
+     "      --seconds N     so long; 2 unless given\n"
+     "      --json          as JSON\n" COMMON},
     {"audit",
      "Examples\n"
      "  millrace audit\n"
@@ -256,7 +285,7 @@ void mr_cli_help_text(const char *command, FILE *out)
         fprintf(out, "Usage: millrace %s%s\n\n%s", command,
                 strcmp(command, "help") == 0 ? " [COMMAND]"
                 : strcmp(command, "audit") == 0 || strcmp(command, "repair") == 0 ||
-                        strcmp(command, "try") == 0
+                        strcmp(command, "try") == 0 || strcmp(command, "bench") == 0
                     ? " [PIPELINE] "
                       "[OPTION]..."
                     : " [OPTION]...",

@@ -10,8 +10,10 @@
 #include "base/text.h"
 #include "lua/json.h"
 
+#include <inttypes.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum type { ANY, STRING, INTEGER, NUMBER, BOOLEAN, TABLE, ARRAY };
@@ -150,4 +152,41 @@ bool mr_fields_check(lua_State *L, int index, const struct mr_fields *fields, st
     }
     lua_settop(L, top);
     return done;
+}
+
+void mr_fields_sample(const struct mr_fields *fields, int64_t now_s, unsigned number,
+                      struct mr_buf *out)
+{
+    char text[256];
+    mr_buf_put_char(out, '{');
+    for (size_t i = 0; i < fields->n; i++) {
+        const struct mr_field *field = &fields->list[i];
+        if (i)
+            mr_buf_put_char(out, ',');
+        mr_text_json_string(out, field->name, strlen(field->name));
+        mr_buf_put_char(out, ':');
+        switch ((enum type)field->type) {
+        case STRING:
+            snprintf(text, sizeof text, "%.200s %u", field->name, number);
+            mr_text_json_string(out, text, strlen(text));
+            break;
+        case INTEGER:
+        case NUMBER:
+            mr_buf_printf(out, "%" PRId64, now_s);
+            break;
+        case BOOLEAN:
+            mr_buf_put_text(out, "true");
+            break;
+        case TABLE:
+            mr_buf_put_text(out, "{}");
+            break;
+        case ARRAY:
+            mr_buf_put_text(out, "[]");
+            break;
+        case ANY:
+            mr_buf_put_text(out, "1");
+            break;
+        }
+    }
+    mr_buf_put_char(out, '}');
 }

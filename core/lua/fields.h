@@ -6,6 +6,7 @@
 #ifndef MR_LUA_FIELDS_H
 #define MR_LUA_FIELDS_H
 
+#include "base/buf.h"
 #include "base/error.h"
 
 #include <stddef.h>
@@ -32,5 +33,10 @@ void mr_fields_fini(struct mr_fields *fields);
  * came. */
 MR_MUSTCHECK bool mr_fields_check(struct lua_State *L, int index, const struct mr_fields *fields,
                                   struct mr_error *err);
+
+/* Appends a message (JSON) that has all fields: texts that end in `number`, numbers that are the
+ * time in seconds. */
+void mr_fields_sample(const struct mr_fields *fields, int64_t now_s, unsigned number,
+                      struct mr_buf *out);
 
 #endif

@@ -442,3 +442,11 @@ struct mr_bundle *mr_script_bundle(struct mr_script *script)
 {
     return mr_bundle_acquire(state_of(script)->bundle);
 }
+
+bool mr_script_sample(struct mr_script *script, int64_t now_s, unsigned number, struct mr_buf *out)
+{
+    const struct mr_fields *fields = &state_of(script)->fields;
+    if (fields->n)
+        mr_fields_sample(fields, now_s, number, out);
+    return fields->n > 0;
+}

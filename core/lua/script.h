@@ -40,4 +40,8 @@ MR_MUSTCHECK bool mr_script_open(const struct mr_script_options *options, struct
 /* The sources that it runs; mr_bundle_release. Another thread may open a script from them. */
 struct mr_bundle *mr_script_bundle(struct mr_script *script);
 
+/* Appends a message (JSON) as the script's `fields` ask for: texts that end in `number`, numbers
+ * that are the time in seconds. False, nothing appended: the script has no `fields`. */
+bool mr_script_sample(struct mr_script *script, int64_t now_s, unsigned number, struct mr_buf *out);
+
 #endif
