@@ -39,7 +39,7 @@ end
 return s
 ]]
 local MAPPED = "return { map = function(msg) return { a = msg.a } end, shape = function(rec) return rec end }\n"
-local GOOD = '{"town":"ulm","at":1,"list":[],"more":{},"any":null,"price":1.5}\n'
+local GOOD = '{"town":"ulm","at":1,"list":[],"more":{},"any":0,"price":1.5}\n'
 local dir
 
 local function bench(input, ...)
