@@ -36,9 +36,9 @@ On the command line `--set pipelines.promo.workers=4` changes one value before a
 stand in brackets, `--set 'pipelines.promo.source.kafka["fetch.min.bytes"]=1'`, lists as in Lua,
 `--set 'lookups.subscribers.columns={"client_id"}'`. Secrets are refused there: others could read them.
 
-A `*` in a heading stands for a name of your choice. Options marked (r) are taken over by a reload (SIGHUP, `millrace run
---watch`; docs/LUA.md says what happens to scripts). A reload in which another one differs is refused whole, with the names
-of those that want a restart.
+A `*` in a heading stands for a name of your choice. Options marked (r) are taken over by a reload (SIGHUP, or
+`millrace run --watch`; docs/LUA.md says what happens to scripts). A reload in which another one differs is refused
+whole, with the names of those that want a restart.
 ]]
 
 local function range_of(option)

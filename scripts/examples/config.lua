@@ -6,7 +6,7 @@ local pg = env("MILLRACE_PG", "postgresql:///examples")
 return {
   lookups = {
     watchers = { dsn = pg, table = "price_watchers", key = "product_id", columns = { "client_id", "threshold" } },
-    limits   = { dsn = pg, table = "sensor_limits", key = "sensor_id", columns = { "customer", "low", "high" } },
+    limits   = { dsn = pg, table = "sensor_limits", key = "sensor_id", columns = { "client", "low", "high" } },
   },
   pipelines = {
     -- Once per row, with the values of the row, and with state: scripts/examples/price_alerts.lua

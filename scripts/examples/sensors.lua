@@ -16,11 +16,11 @@ local function outside(value, row)
   if row.high ~= null and value > row.high then return "high", row.high end
 end
 
---- A sensor has one row of limits for each customer who watches it.
+--- A sensor has one row of limits for each client who watches it.
 function sensors.each(msg, row)
-  local kind, limit = outside(msg.value, row)
+  local kind, bound = outside(msg.value, row)
   if not kind then return nil end
-  return { sensor_id = msg.sensor_id, at = msg.at, value = msg.value, customer = row.customer, kind = kind, bound = limit }
+  return { sensor_id = msg.sensor_id, at = msg.at, value = msg.value, kind = kind, bound = bound, client = row.client }
 end
 
 function sensors.shape(rec) return rec, rec.sensor_id, { kind = rec.kind } end

@@ -3,7 +3,8 @@
 local testing = require "millrace.testing"
 
 local LOOPS, MESSAGES, ROUNDS = 100000, 4000, 7
-local MESSAGE = { id = "a", name = "Ann", city = "Wien", n = 5, price = 2.5, at = 1767225600, ok = true, tags = { 1, 2 } }
+local MESSAGE = { id = "a", name = "Ann", city = "Wien", n = 5, price = 2.5, at = 1767225600, ok = true,
+  tags = { 1, 2 } }
 local ROW = { { id = "a", client_id = "123e4567-e89b-12d3-a456-426614174000", visits = 7 } }
 
 local function best(measure)

@@ -95,9 +95,9 @@ describe("the example", function()
       { sensor_id = "fridge", value = 1, at = now }, { sensor_id = "boiler", value = 9.5, at = now },
       { sensor_id = "boiler", value = 130, at = now - 7200 } })
     wait_rows("alarms", 3)
-    assert.same({ { customer = "insurer", kind = "high", bound = 120 },
-      { customer = "plant", kind = "high", bound = 90 }, { customer = "plant", kind = "low", bound = 10 } },
-      rows "select customer, kind, bound from alarms order by 1, 2")
+    assert.same({ { client = "insurer", kind = "high", bound = 120 },
+      { client = "plant", kind = "high", bound = 90 }, { client = "plant", kind = "low", bound = 10 } },
+      rows "select client, kind, bound from alarms order by 1, 2")
     local alarms = messages "alarms"
     assert.equal(3, #alarms)
     for _, alarm in ipairs(alarms) do

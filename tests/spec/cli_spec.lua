@@ -5,7 +5,7 @@ local shell = require "tests.support.shell"
 
 local bin = assert(os.getenv("MILLRACE_BIN"), "MILLRACE_BIN names the program")
 local root = shell.run("pwd"):gsub("%s+$", "")
-local COMMANDS = { "run", "check", "init", "try", "audit", "repair", "config", "version", "help" }
+local COMMANDS = { "run", "check", "init", "try", "audit", "repair", "test", "config", "version", "help" }
 
 local CONFIG = [[
 return {

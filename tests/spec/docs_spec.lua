@@ -1,6 +1,6 @@
 -- The examples of the documentation run: each ```lua block of docs/LUA.md, docs/TESTING.md and README.md is loaded by
--- the real core. The word behind `lua` says what a block is: config, script (a whole one, or some of its functions; so is a
--- block without a word that defines some), or spec.
+-- the real core. The word behind `lua` says what a block is: config, script (a whole one, or some of its functions; so
+-- is a block without a word that defines some), or spec.
 local testing = require "millrace.testing"
 
 local FILES = { "README.md", "docs/LUA.md", "docs/TESTING.md", "docs/REHEARSAL.md" }

@@ -1,5 +1,5 @@
--- scripts/types/millrace.d.lua, from which editors know what a script sees: its names are those of the sandbox, and each
--- of them stands in docs/LUA.md.
+-- scripts/types/millrace.d.lua, from which editors know what a script sees: its names are those of the sandbox, and
+-- each of them stands in docs/LUA.md.
 local testing = require "millrace.testing"
 
 local function read(path)

@@ -7,8 +7,8 @@ describe("sensor thresholds", function()
 
   before_each(function()
     p = testing.pipeline { pipeline = "sensors", now = "2026-11-22T12:00:00Z", lookup = {
-      { sensor_id = "boiler", customer = "plant", low = 10.0, high = 90.0 },
-      { sensor_id = "boiler", customer = "insurer", low = null, high = 120.0 },
+      { sensor_id = "boiler", client = "plant", low = 10.0, high = 90.0 },
+      { sensor_id = "boiler", client = "insurer", low = null, high = 120.0 },
     } }
   end)
 
@@ -18,12 +18,12 @@ describe("sensor thresholds", function()
     for _, value in ipairs { 10, 50.5, 90 } do assert.equal("no_output", reading(value).dropped) end
   end)
 
-  it("raises an alarm for each customer whose limit is broken", function()
+  it("raises an alarm for each client whose limit is broken", function()
     local got = reading(130)
-    assert.same({ { sensor_id = "boiler", customer = "insurer", kind = "high", value = 130, bound = 120.0, at = p.now },
-      { sensor_id = "boiler", customer = "plant", kind = "high", value = 130, bound = 90.0, at = p.now } }, got.rows)
+    assert.same({ { sensor_id = "boiler", client = "insurer", kind = "high", value = 130, bound = 120.0, at = p.now },
+      { sensor_id = "boiler", client = "plant", kind = "high", value = 130, bound = 90.0, at = p.now } }, got.rows)
     assert.same({ kind = "high" }, got.messages[1].headers)
-    assert.same({ "plant" }, { reading(9.5).rows[1].customer })
+    assert.same({ "plant" }, { reading(9.5).rows[1].client })
   end)
 
   it("drops what is an hour old, and what no table knows", function()
