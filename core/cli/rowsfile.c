@@ -48,7 +48,6 @@ enum { N_TYPE_NAMES = sizeof type_names / sizeof *type_names };
 /* What a single cell could be, at most: MR_NULL says nothing. */
 static enum mr_type type_of_cell(const struct mr_grid_cell *cell, bool csv)
 {
-    const char *at = cell->text.ptr, *end = at + cell->text.len;
     switch (cell->kind) {
     case MR_JSON_NULL:
         return MR_NULL;
@@ -66,6 +65,7 @@ static enum mr_type type_of_cell(const struct mr_grid_cell *cell, bool csv)
     }
     if (!csv)
         return MR_TEXT;
+    const char *at = cell->text.ptr, *end = at + cell->text.len;
     if ((cell->text.len == 4 && memcmp(at, "true", 4) == 0) ||
         (cell->text.len == 5 && memcmp(at, "false", 5) == 0))
         return MR_BOOL;

@@ -135,8 +135,9 @@ static void show(struct mr_trial *trial, const struct mr_segment *segment,
                  struct mr_trial_result *result)
 {
     const struct mr_unit *unit = &trial->unit;
-    const char *frame = unit->frames.ptr + segment->from.frames;
-    const char *frames_end = unit->frames.ptr + segment->to.frames;
+    bool any_frame = segment->to.frames > segment->from.frames; /* else there may be no buf */
+    const char *frame = any_frame ? unit->frames.ptr + segment->from.frames : NULL;
+    const char *frames_end = any_frame ? unit->frames.ptr + segment->to.frames : NULL;
     struct row_walk walk = {.unit = unit, .run = segment->from.runs, .run_end = segment->to.runs};
     uint64_t max = trial->options.outputs_max;
     for (;;) {
