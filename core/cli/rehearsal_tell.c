@@ -206,7 +206,8 @@ void mr_rehearsal_tell_end(struct mr_rehearsal_report *report, const struct mr_c
 {
     struct mr_buf *json = &report->json;
     mr_buf_put_text(json, "],\"changed\":");
-    mr_text_json_string(json, candidate->changed.ptr, candidate->changed.len);
+    mr_text_json_string(json, candidate->changed.len ? candidate->changed.ptr : "",
+                        candidate->changed.len);
     mr_buf_printf(json, ",\"differs\":%s,\"blocked\":", report->differs ? "true" : "false");
     if (report->blocks)
         mr_text_json_string(json, report->blocked.ptr, report->blocked.len);
