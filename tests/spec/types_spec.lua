@@ -89,6 +89,34 @@ describe("millrace.d.lua", function()
   end)
 end)
 
+describe("testing.d.lua", function()
+  local text, guide = read "scripts/types/testing.d.lua", read "docs/TESTING.md"
+
+  local function names(pattern)
+    local set = {}
+    for name in ("\n" .. text):gmatch(pattern) do set[name] = true end
+    return set
+  end
+
+  it("has what the module has", function()
+    assert(load(text))
+    local real, declared = {}, names "\nfunction testing[.]([%a_]+)%("
+    for name in pairs(names "\ntesting[.]([%a_]+) =") do declared[name] = true end
+    for name in pairs(testing) do real[name] = true end
+    assert.same(real, declared)
+    for name in pairs(real) do assert(guide:find("testing." .. name, 1, true), name) end
+  end)
+
+  it("has the methods of a pipeline, and docs/TESTING.md does too", function()
+    local real = {}
+    for name, value in pairs(getmetatable(testing.script { text = "return { map = function() end }" })) do
+      if type(value) == "function" then real[name] = true end
+    end
+    assert.same(real, names "\nfunction Pipeline:([%a_]+)%(")
+    for name in pairs(real) do assert(guide:find("p:" .. name, 1, true), name) end
+  end)
+end)
+
 describe("docs/LUA.md", function()
   it("names everything that millrace.d.lua has", function()
     local missing = {}
