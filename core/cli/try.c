@@ -104,12 +104,25 @@ static int read_rows(struct try *try, const struct mr_node *config)
     return code;
 }
 
+/* The row of any name; or, where the configuration names the columns, of those. */
+static void describe_rows(struct try *try)
+{
+    const char *table = mr_node_text(try->node, "sinks.postgres.table");
+    const struct mr_node *columns = mr_node_at(try->node, "sinks.postgres.columns");
+    if (!table)
+        return;
+    try->any = mr_anyrow_new(table);
+    try->rows = mr_anyrow_schema(try->any);
+    for (const struct mr_node *c = columns ? columns->children : NULL; c; c = c->next)
+        try->rows->add(try->rows, c->text);
+    if (columns && columns->n_children)
+        mr_anyrow_close(try->any);
+}
+
 static int open_script(struct try *try, struct mr_shared_config *config)
 {
     struct mr_error err;
-    const char *table = mr_node_text(try->node, "sinks.postgres.table");
-    try->any = table ? mr_anyrow_new(table) : NULL;
-    try->rows = table ? mr_anyrow_schema(try->any) : NULL;
+    describe_rows(try);
     try->topics = mr_settings_topics(try->node);
     if (mr_edition_new(config, try->node, &try->edition, NULL, &err) &&
         mr_edition_open(try->edition, try->schema, try->rows, &try->script, &err))

@@ -66,6 +66,11 @@ const struct mr_row_schema *mr_anyrow_schema(const struct mr_anyrow *any)
     return &any->schema;
 }
 
+void mr_anyrow_close(struct mr_anyrow *any)
+{
+    any->schema.add = NULL;
+}
+
 void mr_anyrow_free(struct mr_anyrow *any)
 {
     if (!any)

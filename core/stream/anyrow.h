@@ -16,6 +16,8 @@ struct mr_anyrow;
 struct mr_anyrow *mr_anyrow_new(const char *table);
 /* For the script; lives as long as the anyrow, columns appear in it. */
 const struct mr_row_schema *mr_anyrow_schema(const struct mr_anyrow *any);
+/* From now on there are the columns that were added until now, and no others. */
+void mr_anyrow_close(struct mr_anyrow *any);
 void mr_anyrow_free(struct mr_anyrow *any); /* after the script was closed */
 
 #endif

@@ -100,6 +100,15 @@ describe("millrace try", function()
     assert.equal(0, status)
   end)
 
+  it("knows the columns of the Postgres sink where the configuration names them", function()
+    local columns = 'table = "t", columns = { "name", "n" } } } },'
+    shell.write(dir .. "/config.lua", (CONFIG:gsub('table = "t" } } },', columns)))
+    local lines, status = joined('{"town":"bonn"}', "rows.csv")
+    assert.equal(65, status)
+    assert.equal("schema", lines[1].dead.class)
+    assert.truthy(lines[1].dead.error:find("row: the table t has no column '", 1, true), lines[1].dead.error)
+  end)
+
   it("goes on after a dead letter, and exits with 65", function()
     shell.write(dir .. "/mapped.lua", [[return { map = function(msg) return { v = msg.a.b } end }]])
     local lines, status, err = try('nope\n{"a":1}\n{"a":{"b":2}}\n', "mapped")
