@@ -38,7 +38,8 @@ return {
   { path = "admin", type = "table", doc = "The port for health checks and metrics." },
   { path = "admin.listen", type = "string", format = "listen", may_be_empty = true,
     default = "127.0.0.1:9469", reloadable = false,
-    doc = "Address and port of `/livez`, `/readyz` and `/metrics`. `\"off\"` or an empty string: no port. "
+    doc = "Address and port of `/livez`, `/readyz` and `/metrics`, and of `/rehearse`, which only answers programs on "
+      .. "the same machine (`millrace try --against-live`). `\"off\"` or an empty string: no port. "
       .. "An IPv6 address stands in brackets: `\"[::1]:9469\"`." },
 
   { path = "reload", type = "table",
