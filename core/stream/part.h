@@ -34,6 +34,7 @@ struct mr_part {
     char *owner_before;      /* whose transaction may still be open; NULL: nobody's but ours */
     /* Fan-out in progress, as the ledger has it. Owns the bytes. */
     bool has_job;
+    bool had_job; /* since it was assigned: while it is not claimed it may be in progress still */
     struct mr_buf job_keys, job_cursor;
     int64_t job_trigger_ms;
 };

@@ -171,6 +171,7 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
                              "dead letter %s/%" PRId32 "@%" PRId64 " (%s): %s", rec->topic,
                              rec->partition, rec->offset, err.class_, err.msg);
             part->position = pass.segment->next_offset;
+            part->had_job = part->had_job || part->has_job || pass.more;
             pass.segment->owns_record = owned = !pass.more;
             if (!pass.more)
                 mr_part_set_job(part, NULL); /* the ledger's follows with the unit */

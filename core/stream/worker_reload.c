@@ -154,11 +154,14 @@ void mr_worker_heed_offer(struct mr_worker *worker)
         try_offer(worker, offer.offered, &offer.offered_settings, offer.serial);
 }
 
+/* Of which it may not be known, after an error, until the partition is claimed again. */
 static bool fan_out_is_half_sent(const struct mr_worker *worker)
 {
-    for (size_t i = 0; i < worker->n_parts; i++)
-        if (worker->parts[i].has_job)
+    for (size_t i = 0; i < worker->n_parts; i++) {
+        const struct mr_part *part = &worker->parts[i];
+        if (part->has_job || (part->had_job && !part->claimed))
             return true;
+    }
     return false;
 }
 

@@ -735,6 +735,9 @@ struct mr_store *mem_store(struct mem_world *world)
 
 struct memory_script {
     struct mr_script base;
+    const char *tag;
+    void (*each)(void *arg);
+    void *arg;
     const struct mr_lookup_schema *columns;
     bool has_rows;
     char word[64], text[128];
@@ -755,7 +758,11 @@ static enum mr_verdict script_accept(struct mr_script *base, struct mr_record *r
     (void)source;
     (void)ctx;
     script->word[0] = script->text[0] = '\0';
-    sscanf(rec->value.ptr, "%63s %127s", script->word, script->text);
+    sscanf(rec->value.ptr, "%63s %63s", script->word, script->text);
+    if (script->tag)
+        strcat(script->text, script->tag);
+    if (script->each)
+        script->each(script->arg);
     if (strcmp(script->word, "drop") == 0) {
         *reason = script->text;
         return MR_VERDICT_DROP;
@@ -832,8 +839,8 @@ static bool script_uses_lookup(const struct mr_script *base)
 
 static const char *script_bundle(const struct mr_script *base)
 {
-    (void)base;
-    return "b0";
+    const struct memory_script *script = (const struct memory_script *)base;
+    return script->tag ? script->tag : "b0";
 }
 
 static void script_close(struct mr_script *base)
@@ -859,6 +866,16 @@ struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_ro
     script->base.ops = &ops;
     script->columns = columns;
     script->has_rows = has_rows;
+    return &script->base;
+}
+
+struct mr_script *mem_script_tagged(const struct mr_lookup_schema *columns, bool has_rows,
+                                    const char *tag, void (*each)(void *arg), void *arg)
+{
+    struct memory_script *script = (struct memory_script *)mem_script(columns, has_rows);
+    script->tag = tag;
+    script->each = each;
+    script->arg = arg;
     return &script->base;
 }
 

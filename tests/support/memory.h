@@ -104,6 +104,10 @@ struct mr_store *mem_store(struct mem_world *world);
  * is copied.
  */
 struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_rows);
+/* The same, whose outputs say "TEXT<tag>"; `each` is called in its thread for each message, and
+ * each chunk of one. */
+struct mr_script *mem_script_tagged(const struct mr_lookup_schema *columns, bool has_rows,
+                                    const char *tag, void (*each)(void *arg), void *arg);
 
 /* A lookup with `n` rows "<key>-0000".. for each of the keys "a", "b", "c". */
 struct mr_lookup *mem_lookup(int n);

@@ -1,0 +1,517 @@
+/*
+ * test_reload.c - a worker that gets another script while it works, over in-memory source, sink,
+ * store and scripts.
+ *
+ * The script says its edition in every output. What must hold, whatever fails meanwhile: outputs
+ * once, each message wholly by one edition, each unit too; a half-sent fan-out ends as it began;
+ * what was opened is closed.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "stream/app.h"
+#include "support/memory.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { DEADLINE_MS = 20000, MESSAGES = 60 };
+
+static bool exactly; /* the tests run twice */
+
+/* An edition whose tag is its bundle; "bad" does not open. */
+struct edition {
+    struct mr_edition base;
+    struct bench *bench;
+};
+
+struct bench {
+    struct mem_world world;
+    struct mr_lookup *lookup;
+    atomic_bool stop;
+    struct mr_worker *worker;
+    struct mr_worker_options options;
+    struct edition a, b;
+    /* Calls of the scripts, and at which of them what happens. */
+    int calls, offer_at, decide_from;
+    bool offered, decided, take;
+    enum mr_vote vote;
+    struct mr_error err;
+    atomic_int open, opened_b, freed;
+    size_t rows_before; /* of the unit */
+    size_t mixed; /* units */
+};
+
+static struct bench *current; /* for the store's commit */
+static const struct mr_store_ops *store_ops;
+
+static void free_edition(struct mr_edition *base)
+{
+    struct edition *edition = (struct edition *)base;
+    atomic_fetch_add(&edition->bench->freed, 1);
+}
+
+static void edition_init(struct edition *edition, struct bench *bench, const char *tag)
+{
+    *edition = (struct edition){.base = {.bundle = tag, .free = free_edition}, .bench = bench};
+    atomic_init(&edition->base.refs, 1);
+}
+
+static char tag_of(const char *row)
+{
+    return row[strcspn(row, "|") - 1];
+}
+
+/* The rows that a unit brings are of one edition. */
+static enum mr_decision commit(struct mr_store *store, struct mr_error *err)
+{
+    struct bench *bench = current;
+    enum mr_decision decision = store_ops->commit(store, err);
+    const struct mem_log *rows = &bench->world.rows;
+    for (size_t i = bench->rows_before; i + 1 < rows->n; i++)
+        bench->mixed += tag_of(rows->items[i]) != tag_of(rows->items[i + 1]);
+    bench->rows_before = rows->n;
+    return decision;
+}
+
+static bool make_source(void *arg, int index, struct mr_source **out, struct mr_error *err)
+{
+    (void)index;
+    (void)err;
+    *out = mem_source(&((struct bench *)arg)->world);
+    return true;
+}
+
+static bool make_sink(void *arg, int index, struct mr_sink **out, struct mr_error *err)
+{
+    (void)index;
+    (void)err;
+    *out = mem_sink(&((struct bench *)arg)->world);
+    return true;
+}
+
+static bool make_store(void *arg, int index, struct mr_store **out, struct mr_error *err)
+{
+    static struct mr_store_ops ops;
+    struct bench *bench = arg;
+    (void)index;
+    (void)err;
+    *out = mem_store(&bench->world);
+    store_ops = (*out)->ops;
+    struct mr_store_ops made = *store_ops;
+    made.commit = commit;
+    ops = made;
+    (*out)->ops = &ops;
+    return true;
+}
+
+static void (*real_close)(struct mr_script *script);
+
+static void count_close(struct mr_script *script)
+{
+    atomic_fetch_sub(&current->open, 1);
+    real_close(script);
+}
+
+/* In the worker's thread, with every message and chunk: what the other thread does, at a known
+ * moment. */
+static void on_call(void *arg)
+{
+    struct bench *bench = arg;
+    bench->calls++;
+    if (bench->offer_at && bench->calls == bench->offer_at) {
+        mr_worker_offer(bench->worker, &bench->b.base, &bench->options.settings);
+        bench->offered = true;
+    }
+    if (!bench->offered || bench->decided || bench->calls < bench->decide_from)
+        return;
+    bench->vote = mr_worker_vote(bench->worker, &bench->err);
+    if (bench->vote != MR_VOTE_PENDING) {
+        mr_worker_decide(bench->worker, bench->vote == MR_VOTE_YES && bench->take);
+        bench->decided = true;
+    }
+}
+
+static bool make_script(void *arg, int index, const struct mr_edition *edition,
+                        const struct mr_lookup_schema *lookup, const struct mr_row_schema *rows,
+                        struct mr_script **out, struct mr_error *err)
+{
+    static struct mr_script_ops ops;
+    struct bench *bench = arg;
+    (void)index;
+    if (strcmp(edition->bundle, "bad") == 0)
+        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG, "bad.lua:1: it does not open");
+    *out = mem_script_tagged(lookup, rows != NULL, edition->bundle, on_call, bench);
+    struct mr_script_ops made = *(*out)->ops;
+    real_close = made.close;
+    made.close = count_close;
+    ops = made; /* the same, whichever worker writes it */
+    (*out)->ops = &ops;
+    atomic_fetch_add(&bench->open, 1);
+    atomic_fetch_add(&bench->opened_b, edition == &bench->b.base);
+    return true;
+}
+
+static void ignore_line(const char *text, void *arg)
+{
+    (void)arg;
+    if (getenv("SHOW_LOG"))
+        printf("%s\n", text);
+}
+
+static void bench_init(struct bench *bench, int rows_per_key)
+{
+    *bench = (struct bench){.take = true};
+    current = bench;
+    mr_log_hook(ignore_line, NULL);
+    mem_world_init(&bench->world);
+    if (exactly)
+        bench->world.mode = MR_MODE_EXACTLY_ONCE;
+    bench->lookup = mem_lookup(rows_per_key);
+    edition_init(&bench->a, bench, "A");
+    edition_init(&bench->b, bench, "B");
+    bench->options = (struct mr_worker_options){
+        .pipeline = "test",
+        .factory = {bench, make_source, make_sink, make_store, make_script},
+        .lookup = bench->lookup,
+        .delivery = {.pipeline = "test",
+                     .group = "g",
+                     .exactly_once = exactly,
+                     .dead_topic = -1,
+                     .flush_timeout_ms = 100,
+                     .claim_timeout_ms = 100},
+        .edition = &bench->a.base,
+        .settings = {.linger_ms = 10000,
+                     .unit_outputs = 51, /* so that no message of three rows is cut */
+                     .unit_bytes = 1 << 20,
+                     .max_message_bytes = 100},
+    };
+}
+
+/* Not started yet: the script's first call needs bench->worker. */
+static void bench_start(struct bench *bench)
+{
+    bench->worker = mr_worker_new(&bench->options, &bench->stop);
+}
+
+static void run(void *arg)
+{
+    mr_worker_run(arg);
+}
+
+static void wait_for(const struct mem_log *log, const char *text)
+{
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (!mem_count(log, text)) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    }
+}
+
+/* Works until a row begins with `text`, in either edition. */
+static void bench_run_until(struct bench *bench, const char *text, const char *column)
+{
+    struct mr_thread thread;
+    char a[64], b[64];
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    snprintf(a, sizeof a, "%sA|%s", text, column);
+    snprintf(b, sizeof b, "%sB|%s", text, column);
+    bench_start(bench);
+    mr_thread_start(&thread, run, bench->worker);
+    while (!mem_count(&bench->world.rows, a) && !mem_count(&bench->world.rows, b)) {
+        assert_true(mr_clock_mono_ms() < deadline);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+    }
+    atomic_store(&bench->stop, true);
+    assert_true(mr_thread_join(&thread, deadline));
+    assert_int_equal(mr_worker_free(bench->worker), 0);
+}
+
+static void bench_fini(struct bench *bench)
+{
+    assert_int_equal(bench->mixed, 0);
+    assert_int_equal(bench->open, 0); /* whatever was opened is closed, */
+    mr_edition_release(&bench->a.base);
+    mr_edition_release(&bench->b.base);
+    assert_int_equal(bench->freed, 2); /* and held by nobody */
+    mr_lookup_free(bench->lookup);
+    mem_world_fini(&bench->world);
+    mr_log_hook(NULL, NULL);
+}
+
+/* All rows of the message, once, by one edition; which. */
+static char made_by(const struct mem_world *world, const char *text, char key, int rows)
+{
+    char row[64], message[96], by = 0;
+    for (int i = 0; i < rows; i++) {
+        size_t n = 0;
+        for (const char *tag = "AB"; *tag; tag++) {
+            snprintf(row, sizeof row, "%s%c|%c-%04d", text, *tag, key, i);
+            snprintf(message, sizeof message, "%c-%04d|%s%c:%c-%04d", key, i, text, *tag, key, i);
+            size_t found = mem_count(&world->rows, row);
+            if (!found)
+                continue;
+            assert_true(!by || by == *tag);
+            by = *tag;
+            n += found;
+            assert_true(mem_count(&world->out, message) >= 1);
+            assert_true(!exactly || mem_count(&world->out, message) == 1);
+        }
+        assert_int_equal(n, 1);
+    }
+    return by;
+}
+
+static void add_messages(struct bench *bench)
+{
+    for (int i = 0; i < MESSAGES; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "a m%d", i);
+        mem_add(&bench->world, 0, text);
+    }
+}
+
+/* The number of messages that edition A made; those of B follow them all. */
+static int until_swap(struct bench *bench)
+{
+    int n = 0;
+    for (int i = 0; i < MESSAGES; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "m%d", i);
+        char by = made_by(&bench->world, text, 'a', 3);
+        assert_true(by == 'B' || n == i);
+        n += by == 'A';
+    }
+    assert_int_equal(bench->world.rows.n, MESSAGES * 3);
+    return n;
+}
+
+static void a_new_script_takes_over_between_two_units(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 3);
+    add_messages(&bench);
+    bench.offer_at = 20;
+    bench_run_until(&bench, "m59", "a-0002");
+    assert_int_equal(bench.vote, MR_VOTE_YES);
+    /* Offered with the 20th, voted after it, decided with the 21st, taken before the 22nd. */
+    assert_int_equal(until_swap(&bench), 21);
+    assert_int_equal(bench.opened_b, 1);
+    bench_fini(&bench);
+}
+
+static void whatever_fails_around_a_swap_each_message_is_of_one_edition(void **state)
+{
+    (void)state;
+    for (int fault = MEM_CLAIM; fault < MEM_FAULTS; fault++)
+        for (int in = 1; in < 20; in++) {
+            struct bench bench;
+            if (fault == MEM_PLAIN_FAULTS || (fault > MEM_PLAIN_FAULTS && !exactly) ||
+                (fault == MEM_VISIBLE_UNDONE && in > 3))
+                continue;
+            bench_init(&bench, 3);
+            add_messages(&bench);
+            bench.options.settings.unit_outputs = 10; /* each fourth message is cut */
+            bench.offer_at = 20;
+            bench.world.fault = (enum mem_fault)fault;
+            bench.world.fault_in = in;
+            bench_run_until(&bench, "m59", "a-0002");
+            assert_in_range(until_swap(&bench), 1, 22);
+            bench_fini(&bench);
+        }
+}
+
+static void a_half_sent_fan_out_keeps_its_script(void **state)
+{
+    (void)state;
+    const enum mem_fault faults[] = {MEM_NONE, MEM_COPY, MEM_COMMIT_LOST, MEM_COMMIT_UNDONE};
+    for (size_t f = 0; f < sizeof faults / sizeof *faults; f++) {
+        struct bench bench;
+        bench_init(&bench, 500);
+        bench.options.settings.unit_outputs = 5;
+        mem_add(&bench.world, 0, "a big");
+        mem_add(&bench.world, 0, "b next");
+        bench.offer_at = 10;
+        bench.world.fault = faults[f];
+        bench.world.fault_in = 30; /* after the decision, in the middle */
+        bench_run_until(&bench, "next", "b-0499");
+        assert_true(bench.decided);
+        assert_int_equal(made_by(&bench.world, "big", 'a', 500), 'A');
+        assert_int_equal(made_by(&bench.world, "next", 'b', 500), 'B');
+        assert_int_equal(bench.opened_b, 1);
+        bench_fini(&bench);
+    }
+}
+
+static void what_does_not_open_or_is_not_wanted_changes_nothing(void **state)
+{
+    (void)state;
+    for (int bad = 0; bad < 2; bad++) {
+        struct bench bench;
+        bench_init(&bench, 3);
+        add_messages(&bench);
+        bench.offer_at = 20;
+        bench.take = false;
+        bench.b.base.bundle = bad ? "bad" : "B";
+        bench_run_until(&bench, "m59", "a-0002");
+        assert_int_equal(bench.vote, bad ? MR_VOTE_NO : MR_VOTE_YES);
+        if (bad)
+            assert_string_equal(bench.err.msg, "bad.lua:1: it does not open");
+        assert_int_equal(until_swap(&bench), MESSAGES);
+        assert_int_equal(bench.opened_b, !bad);
+        bench_fini(&bench);
+    }
+}
+
+static void a_decision_that_never_came_is_forgotten_at_the_end(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 3);
+    add_messages(&bench);
+    bench.offer_at = 20;
+    bench.decide_from = MESSAGES + 1;
+    bench_run_until(&bench, "m59", "a-0002");
+    assert_int_equal(until_swap(&bench), MESSAGES);
+    assert_int_equal(bench.opened_b, 1);
+    bench_fini(&bench);
+}
+
+static void other_settings_leave_the_script_alone(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct mr_thread thread;
+    struct mr_error err;
+    bench_init(&bench, 3);
+    bench.options.settings.linger_ms = 20;
+    bench_start(&bench);
+    mem_add(&bench.world, 0, "a first");
+    mr_thread_start(&thread, run, bench.worker);
+    wait_for(&bench.world.rows, "firstA|a-0002");
+    struct mr_worker_settings settings = bench.options.settings;
+    settings.unit_outputs = 7;
+    mr_worker_offer(bench.worker, &bench.a.base, &settings);
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (mr_worker_vote(bench.worker, &err) != MR_VOTE_YES)
+        assert_true(mr_clock_mono_ms() < deadline);
+    mr_worker_decide(bench.worker, true);
+    while (!mr_worker_settled(bench.worker))
+        assert_true(mr_clock_mono_ms() < deadline);
+    atomic_store(&bench.stop, true);
+    assert_true(mr_thread_join(&thread, deadline));
+    assert_int_equal(mr_worker_free(bench.worker), 0);
+    assert_int_equal(bench.opened_b, 0);
+    bench_fini(&bench);
+}
+
+static void a_worker_that_has_not_started_says_no(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct mr_thread thread;
+    struct mr_error err = {0};
+    bench_init(&bench, 3);
+    struct mr_lookup *loaded = bench.lookup;
+    bench.options.lookup = bench.lookup = mr_lookup_new("never");
+    bench_start(&bench);
+    mr_thread_start(&thread, run, bench.worker);
+    mr_worker_offer(bench.worker, &bench.b.base, &bench.options.settings);
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (mr_worker_vote(bench.worker, &err) != MR_VOTE_NO)
+        assert_true(mr_clock_mono_ms() < deadline);
+    assert_non_null(strstr(err.msg, "not started"));
+    mr_worker_decide(bench.worker, false);
+    atomic_store(&bench.stop, true);
+    assert_true(mr_thread_join(&thread, deadline));
+    assert_int_equal(mr_worker_free(bench.worker), 0);
+    mr_lookup_free(loaded);
+    bench_fini(&bench);
+}
+
+/* --- all workers of all pipelines --- */
+
+static void one_worker_that_cannot_keeps_all_from_it(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct mr_error err = {0};
+    int code;
+    size_t n_late;
+    bench_init(&bench, 3);
+    struct mr_app *app = mr_app_new();
+    struct mr_worker_options other = bench.options;
+    other.pipeline = "other";
+    /* One world for one worker: the second one reads nothing. */
+    struct bench second;
+    bench_init(&second, 3);
+    current = &bench;
+    other.factory.arg = &second;
+    other.edition = &second.a.base;
+    other.lookup = second.lookup;
+    mr_app_add_pipeline(app, &bench.options, 1);
+    mr_app_add_pipeline(app, &other, 1);
+    mr_app_start(app);
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (mr_app_state(app, &code) != MR_APP_READY)
+        assert_true(mr_clock_mono_ms() < deadline);
+    struct mr_app_change changes[] = {
+        {"test", &bench.b.base, bench.options.settings},
+        {"other", &second.b.base, bench.options.settings},
+    };
+    second.b.base.bundle = "bad";
+    assert_false(mr_app_reload(app, changes, 2, &n_late, &err));
+    assert_string_equal(err.msg, "worker other/0: bad.lua:1: it does not open");
+    assert_int_equal(bench.opened_b, 1);
+    second.b.base.bundle = "B";
+    assert_true(mr_app_reload(app, changes, 2, &n_late, &err));
+    assert_int_equal(n_late, 0);
+    assert_int_equal(bench.opened_b, 2);
+    assert_int_equal(second.opened_b, 1);
+    mr_app_request_stop(app);
+    assert_false(mr_app_reload(app, changes, 2, &n_late, &err) &&
+                 bench.opened_b > 2); /* a stop ends it at once */
+    assert_true(mr_app_join(app, deadline, &code));
+    second.open = 0; /* counted in the first one */
+    bench.open = 0;
+    bench_fini(&second);
+    bench_fini(&bench);
+}
+
+static int run_plain(void **state)
+{
+    (void)state;
+    exactly = false;
+    return 0;
+}
+
+static int run_exactly(void **state)
+{
+    (void)state;
+    exactly = true;
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_new_script_takes_over_between_two_units),
+        cmocka_unit_test(whatever_fails_around_a_swap_each_message_is_of_one_edition),
+        cmocka_unit_test(a_half_sent_fan_out_keeps_its_script),
+        cmocka_unit_test(what_does_not_open_or_is_not_wanted_changes_nothing),
+        cmocka_unit_test(a_decision_that_never_came_is_forgotten_at_the_end),
+        cmocka_unit_test(other_settings_leave_the_script_alone),
+        cmocka_unit_test(a_worker_that_has_not_started_says_no),
+        cmocka_unit_test(one_worker_that_cannot_keeps_all_from_it),
+    };
+    return cmocka_run_group_tests_name("at_least_once", tests, run_plain, NULL) +
+           cmocka_run_group_tests_name("exactly_once", tests, run_exactly, NULL);
+}
