@@ -14,7 +14,7 @@ import time
 
 import budgets
 import cache
-import plot
+import publish
 import report
 import subjects
 import workloads
@@ -43,7 +43,9 @@ def arguments():
                         help="of all that is sent to Kafka (default lz4)")
     parser.add_argument("--scaling", action="store_true",
                         help="instead of the workloads: workers, processes, fan-outs, sizes of the table")
-    parser.add_argument("--plots", metavar="DIR", help="draw SVGs there too (later: bench/plot.py)")
+    parser.add_argument("--publish", action="store_true", help="put tables and plots into docs/ too (later: bench/publish.py)")
+    parser.add_argument("--feedback", default="plain", choices=["plain", "partitioned"],
+                        help="the table that all of them write: as it is, or in 4 partitions by hash")
     parser.add_argument("--out", default=os.path.join(ROOT, "build", "bench"), help="where the JSON goes (default build/bench)")
     args = parser.parse_args()
     args.pairs = args.pairs or (1 if args.quick else 5)
@@ -209,8 +211,10 @@ def specs_of(workload, args):
 
 def inside(args):
     stage = Stage()
-    results = {"began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": sys.argv[1:], "pairs": args.pairs,
-               "machine": report.machine(), "workloads": []}
+    if args.feedback == "partitioned":
+        stage.partition_feedback(4)
+    results = {"began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": sys.argv[1:], "pairs": args.pairs, "quick": args.quick, "feedback": args.feedback,
+               "compression": args.compression, "machine": report.machine(), "workloads": []}
     path = os.path.join(args.out, time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime()))
     failed = 0
     try:
@@ -235,8 +239,8 @@ def inside(args):
     if not args.scaling:
         print("\n" + "\n".join(budgets.table(results)))
     print(f"\nall of it: {os.path.relpath(path, ROOT)}")
-    if args.plots:
-        plot.draw(results, args.plots)
+    if args.publish:
+        publish.publish(results)
     return 1 if failed else 0
 
 

@@ -127,6 +127,15 @@ class Stage:
     def topics(self, *arguments):
         subprocess.run([os.path.join(ROOT, "tests/support/topics"), *arguments], check=True)
 
+    def partition_feedback(self, n):
+        """The same columns, in n partitions by hash of the client. A partitioned table has no primary key of `id`."""
+        self.sql("alter table subscribers_feedback rename to plain_feedback")
+        self.sql("create table subscribers_feedback (like plain_feedback including defaults) partition by hash (client_id)")
+        for i in range(n):
+            self.sql(f"create table subscribers_feedback_{i} partition of subscribers_feedback "
+                     f"for values with (modulus {n}, remainder {i})")
+            self.sql(f"create index on subscribers_feedback_{i} (id)")
+
     def clear(self):
         """What a run before has left: dirty pages, rows."""
         self.sql("truncate subscribers_feedback")
