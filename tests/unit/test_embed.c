@@ -142,9 +142,13 @@ static void a_pipeline_runs_and_drains(void **state)
     assert_true(len > sizeof little);
     assert_int_equal(strlen(little), sizeof little - 1);
 
+    assert_int_equal(mr_millrace_reload(m, DEADLINE_S * 1000, text, sizeof text), 0);
+    assert_non_null(strstr(text, "nothing has changed"));
+
     mr_millrace_stop(m);
     mr_millrace_stop(m);
     assert_int_equal(mr_millrace_join(m, DEADLINE_S * 1000), 0);
+    assert_int_equal(mr_millrace_reload(m, 0, text, sizeof text), -1);
     assert_int_equal(mr_millrace_wait(m, 0), MR_MILLRACE_ENDED);
     assert_int_equal(mr_millrace_join(m, 0), 0);
     mr_millrace_close(m);

@@ -46,7 +46,7 @@ struct bench {
     struct mr_error err;
     atomic_int open, opened_b, freed;
     size_t rows_before; /* of the unit */
-    size_t mixed; /* units */
+    size_t mixed;       /* units */
 };
 
 static struct bench *current; /* for the store's commit */
