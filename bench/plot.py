@@ -87,15 +87,15 @@ def draw(results, into):
         "fanout.svg": scaling(results, "fanout", "CPU microseconds of the daemon an output", micros),
         "table.svg": scaling(results, "table", "CPU microseconds of the daemon an output", micros),
     }
-    for name, image in plots.items():
-        if image:
-            with open(os.path.join(into, name), "w") as file:
-                file.write(image)
-            print(os.path.join(into, name))
+    drawn = [name for name, image in plots.items() if image]
+    for name in drawn:
+        with open(os.path.join(into, name), "w") as file:
+            file.write(plots[name])
+    return drawn
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: bench/plot.py FILE.json DIRECTORY")
     with open(sys.argv[1]) as measured:
-        draw(json.load(measured), sys.argv[2])
+        print(*draw(json.load(measured), sys.argv[2]))

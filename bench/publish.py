@@ -3,8 +3,8 @@
 
     bench/publish.py build/bench/latest.json
 
-A run of the workloads fills the marks `budgets` and `workloads`, one with --scaling `scaling`; what a file does not have
-stays as it is. Each table says when, where and with which command it was measured.
+A run of the workloads fills the marks `budgets` and `workloads` (what it left out then stands there as not measured), one
+with --scaling the mark `scaling`. Each table says when, where and with which command it was measured.
 """
 
 import json
@@ -25,7 +25,7 @@ def origin(results):
     command = "bench/run " + " ".join(word for word in results["command"] if word != "--publish")
     return (f"Measured {results['began'][:10]} with `{command.strip()}`: {results['pairs']} pair{'s' * (results['pairs'] != 1)}, "
             f"{results['compression']}, {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-            f"Linux {machine['kernel']}." + (" **A tenth of the work, one after another: a look, no figure.**" if results["quick"] else ""))
+            f"Linux {machine['kernel']}." + (" **A tenth of the work: a look, no figure.**" if results["quick"] else ""))
 
 
 def cells(*values):
@@ -49,12 +49,12 @@ def spreads(kind, values):
 def row(result, name, spec):
     kind = result["kind"]
     around, median = spreads(kind, report.spread([report.figure(kind, r) for r in result["runs"] if r["subject"] == spec]))
-    ratio = report.spread(report.ratios(result, spec, result["base"], lambda r: report.figure(kind, r)))
+    ratio = () if spec == result["base"] else report.spread(report.ratios(result, spec, result["base"], lambda r: report.figure(kind, r)))
     return cells(name, spec, f"{median} {report.UNITS[kind]}", around, " ".join(f"{r:.2f}" for r in ratio), cpu(result, spec),
                  f"{middle(result, spec, lambda r: r['peak_mb']):.0f}")
 
 
-HEAD = ["| | subject | median | min - max | over the last of its kind: min median max | CPU s of it / Kafka / Postgres a million | peak MB |",
+HEAD = ["| | subject | median | min - max | over the limit in the same pair: min median max | CPU s of it / Kafka / Postgres a million | peak MB |",
         "|---|---|---|---|---|---|---|"]
 
 
@@ -79,14 +79,14 @@ def publish(results):
     path = os.path.join(DOCS, "PERFORMANCE.md")
     with open(path) as file:
         text = file.read()
+    plots = [f"![{name[:-4]}]({name})" for name in plot.draw(results, DOCS)]
     if results["workloads"]:
         text = fill(text, "budgets", [origin(results), "", *budgets.table(results)])
-        text = fill(text, "workloads", [origin(results), "", *workloads(results)])
+        text = fill(text, "workloads", [origin(results), "", *workloads(results), "", *plots])
     if results.get("scaling"):
-        text = fill(text, "scaling", [origin(results), "", *scaling(results)])
+        text = fill(text, "scaling", [origin(results), "", *scaling(results), "", *plots])
     with open(path, "w") as file:
         file.write(text)
-    plot.draw(results, DOCS)
     print(path)
 
 

@@ -11,7 +11,7 @@ def machine():
         model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
     with open("/proc/meminfo") as file:
         memory = int(file.readline().split()[1]) // 2**20
-    return {"cpu": model, "cores": os.cpu_count(), "memory_gb": memory, "kernel": os.uname().release}
+    return {"cpu": model, "cores": os.cpu_count(), "memory_gb": memory, "kernel": os.uname().release.split("-")[0]}
 
 
 def write(results, path):
