@@ -36,6 +36,8 @@ struct rehearsal {
     struct mr_rehearsed *out;
     const struct mr_sample *sample;
     bool differs;
+    unsigned examples[MR_DIFFERENCES];                    /* given */
+    const struct mr_sample *last_example[MR_DIFFERENCES]; /* of this message */
 };
 
 /* --- what a message becomes --- */
@@ -129,8 +131,11 @@ static void tell(struct rehearsal *rehearsal, enum mr_difference kind, const str
     const struct mr_rehearse_options *options = rehearsal->options;
     const struct side *left = &rehearsal->before, *right = &rehearsal->after;
     rehearsal->differs = true;
-    if (rehearsal->out->differences[kind]++ >= MR_REHEARSE_EXAMPLES || !options->example)
+    rehearsal->out->differences[kind]++;
+    if (!options->example || rehearsal->last_example[kind] == rehearsal->sample ||
+        rehearsal->examples[kind]++ >= MR_REHEARSE_EXAMPLES)
         return;
+    rehearsal->last_example[kind] = rehearsal->sample;
     struct mr_example example = {
         .kind = kind,
         .sample = rehearsal->sample,

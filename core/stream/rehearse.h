@@ -26,7 +26,7 @@ enum mr_difference {
 };
 extern const char *const mr_difference_names[MR_DIFFERENCES]; /* "added", "dropped", ... */
 
-enum { MR_REHEARSE_EXAMPLES = 5 }; /* of each kind: the first ones */
+enum { MR_REHEARSE_EXAMPLES = 5 }; /* of each kind: the first ones, one a message */
 
 /* Borrows until the function returns. */
 struct mr_example {
