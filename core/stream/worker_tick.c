@@ -3,7 +3,7 @@
  *
  * The worker's thread; owns nothing. A tick that fails is logged and counted, and never ends the
  * worker. While one message is fanned out over many units no tick comes. Must not know what a tick
- * does. Tests: tests/unit/test_stream.c.
+ * does. Tests: tests/integration/script_spec.lua.
  */
 #include "stream/worker_state.h"
 

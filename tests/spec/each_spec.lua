@@ -159,6 +159,43 @@ describe("the row of each", function()
   end)
 end)
 
+describe("a long fan-out with each", function()
+  --- n rows, in order of their names; `body` as in each.
+  local function run(n, unit_outputs, body)
+    local rows = {}
+    for i = 1, n do rows[i] = { id = "a", name = ("x%05d"):format(i), n = i } end
+    local s = each(body, nil, { unit_outputs = unit_outputs })
+    local seen = {}
+    for i, value in ipairs(values(script.run(s, { rows = rows }))) do seen[i] = value:match '"n":(%d+)' end
+    return table.concat(seen, " ")
+  end
+
+  it("comes to the same whatever the size of a unit", function()
+    local whole = run(300, nil, "if row.n % 3 == 0 then return { n = row.n } end")
+    assert.equal(100, select(2, whole:gsub("%d+", "")))
+    for _, size in ipairs { 1, 2, 7, 100, 299, 300, 301 } do
+      assert.equal(whole, run(300, size, "if row.n % 3 == 0 then return { n = row.n } end"))
+    end
+  end)
+
+  it("goes on over units of which every row is skipped, the last one too", function()
+    assert.equal("500", run(1000, 10, "if row.n == 500 then return { n = row.n } end"))
+    assert.equal("1000", run(1000, 10, "if row.n == 1000 then return { n = row.n } end"))
+    assert.equal("1", run(1000, 10, "if row.n == 1 then return { n = row.n } end"))
+  end)
+
+  it("counts each row once", function()
+    local s = assert(script.joined([[
+      local s, seen = {}, 0
+      function s.key(msg) return msg.id end
+      function s.each(msg, row) seen = seen + 1 if row.n == 50 then return { seen = seen } end end
+      return s]], { unit_outputs = 3 }))
+    local rows = {}
+    for i = 1, 50 do rows[i] = { id = "a", name = ("x%05d"):format(i), n = i } end
+    assert.same({ '{"seen":50}' }, values(script.run(s, { rows = rows })))
+  end)
+end)
+
 describe("each at load", function()
   it("stands in place of project, and needs a lookup", function()
     assert.matches("there is 'project' and 'each': a script has one of them", open_error(
