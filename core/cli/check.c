@@ -8,8 +8,10 @@
  */
 #include "cli/cli.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cli/findings.h"
+#include "cli/record.h"
 #include "cli/settings.h"
 #include "lua/bundle.h"
 #include "lua/lint.h"
@@ -214,6 +216,18 @@ static void lint_script(struct check *check, const char *path, const struct mr_b
             mr_findings_error(&check->findings, path, &err);
 }
 
+/* With --connect, when both tables are known. */
+static void check_record(struct check *check, const char *path, struct mr_script *script,
+                         const struct mr_lookup_schema *lookup, const struct mr_row_schema *rows)
+{
+    int64_t now_ms = mr_clock_wall_ms();
+    struct mr_buf sample = {0};
+    if (rows && mr_script_sample(script, now_ms / 1000, 1, &sample))
+        mr_record_check(&check->findings, path, script, (struct mr_bytes){sample.ptr, sample.len},
+                        now_ms, lookup, rows);
+    mr_buf_fini(&sample);
+}
+
 static void check_script(struct check *check, const struct mr_node *node,
                          const struct mr_row_schema *rows)
 {
@@ -236,15 +250,18 @@ static void check_script(struct check *check, const struct mr_node *node,
         .output_limit_bytes = (size_t)mr_node_int(node, "limits.output", 0),
         .pipeline = node->name,
         .bundle_header = mr_node_bool(node, "sinks.kafka.bundle_header", true),
+        .quiet = true,
     };
     path_of(path, "pipelines", node->name, "script");
     options.bundle = mr_bundle_new(options.path);
     size_t errors = check->findings.n_errors;
     bool opened = mr_script_open(&options, &script, &err);
-    if (opened)
+    if (opened) {
+        check_record(check, path, script, options.lookup, rows);
         script->ops->close(script);
-    else
+    } else {
         mr_findings_error(&check->findings, path, &err);
+    }
     lint_script(check, path, options.bundle, options.lookup);
     if (check->findings.n_errors == errors)
         mr_findings_ok(&check->findings, path, options.path);

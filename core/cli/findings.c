@@ -137,6 +137,8 @@ void mr_findings_at(struct mr_findings *findings, const struct mr_finding *findi
 {
     if (findings->json) {
         put_json(findings, false, finding);
+    } else if (!finding->file) {
+        fprintf(stderr, "error  %s: %s\n", finding->where, finding->message);
     } else {
         fprintf(stderr, "%s:%d:%d: error: %s; %s\n%5d | %s\n      | ", finding->file, finding->line,
                 finding->column, finding->message, finding->hint, finding->line, finding->text);

@@ -15,9 +15,9 @@ describe("the commands", function()
     assert.equal("", err)
     local found = {}
     for _, finding in ipairs(cjson.decode(out).findings) do
-      if finding.ok == well then
+      if (finding.severity == "ok") == well then
         found[finding.where] = found[finding.where] or {}
-        table.insert(found[finding.where], finding.text)
+        table.insert(found[finding.where], finding.message)
       end
     end
     return found, status, out
@@ -51,6 +51,30 @@ describe("the commands", function()
     assert.truthy(wrong["pipelines.promo.source"][1]:find(s.id .. "_none", 1, true), out)
     assert.truthy(wrong["pipelines.promo.sinks.postgres"][1]:find("nowhere", 1, true), out)
     assert.is_nil(wrong["pipelines.promo.sinks.kafka"], out)
+  end)
+
+  it("check --connect holds the record that the script makes against the real columns", function()
+    s:init()
+    local file <close> = assert(io.open("scripts/promo.lua"))
+    local promo = file:read("a")
+    local function wrong_with(pattern, replacement)
+      local text, n = promo:gsub(pattern, replacement)
+      assert.equal(1, n)
+      s:script(text)
+      local wrong, status, out = findings(false, "--connect")
+      assert.equal(wrong["pipelines.promo.script"] and 78 or 0, status, out)
+      return table.concat(wrong["pipelines.promo.script"] or {}, "\n")
+    end
+    assert.equal("", wrong_with("return promo%s*$", "return promo\n"))
+    assert.matches("the table subscribers_feedback has no column 'fedback' %(did you mean 'feedback'%?%)",
+      wrong_with('rec.feedback = ""', 'rec.fedback = ""'))
+    assert.matches("row.restaurant_id is missing: the column is NOT NULL",
+      wrong_with('rec.feedback = ""', 'rec.feedback = "" rec.restaurant_id = nil'))
+    assert.matches("the row's adv_campaign_datetime_start is col.client_id, which is text; the column of the table "
+      .. "subscribers_feedback is bigint and cannot take it",
+      wrong_with('rec.feedback = ""', 'rec.feedback = "" rec.adv_campaign_datetime_start = rec.client_id'))
+    assert.matches("the lookup 'subscribers' has no column 'clinet_id'",
+      wrong_with("col%.client_id", "col.clinet_id"))
   end)
 
   it("check --connect asks for `millrace init` where it has not run", function()

@@ -37,7 +37,7 @@ local hostile = {
 
 local EXPECTED = {
   { "loop", "script_timeout" }, { "pcall_loop", "script_timeout" }, { "pattern", "script_timeout" },
-  { "table_bomb", "script_memory" }, { "string_bomb", "script_memory" }, { "recursion", "script" },
+  { "table_bomb", "script_memory" }, { "string_bomb", "script_memory" }, { "recursion", "script_memory" },
   { "table_error", "script" }, { "nil_error", "script" }, { "index_error", "script" }, { "coroutine", "script" },
   { "exit", "script" }, { "output", "too_large" },
 }
