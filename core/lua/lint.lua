@@ -16,8 +16,9 @@ local OPENS = { ["function"] = true, ["if"] = true, ["do"] = true, ["repeat"] = 
 local COMPARES = { ["=="] = true, ["~="] = true, ["<"] = true, [">"] = true, ["<="] = true, [">="] = true }
 local COMPUTES = { [".."] = true, ["+"] = true, ["-"] = true, ["*"] = true, ["/"] = true, ["//"] = true, ["%"] = true,
   ["^"] = true, ["&"] = true, ["|"] = true, ["~"] = true, ["<<"] = true, [">>"] = true, ["#"] = true }
-local CONDITIONS = { ["if"] = true, ["elseif"] = true, ["while"] = true, ["until"] = true, ["then"] = true,
-  ["and"] = true, ["or"] = true, ["not"] = true }
+local ASKS = { ["if"] = true, ["elseif"] = true, ["while"] = true, ["until"] = true, ["and"] = true, ["or"] = true,
+  ["not"] = true }
+local ASKED = { ["then"] = true, ["and"] = true, ["or"] = true } -- what an `if` behind it asks is another matter
 
 local CURE = "to decide by the values of a row write `each(msg, row, ctx)` in place of project"
 
@@ -101,7 +102,7 @@ local function misuse(tokens, from, to)
   local before, after = tokens[from - 1], tokens[to + 1]
   local b, a = before and before.kind ~= "string" and before.text, after and after.kind ~= "string" and after.text
   if COMPARES[b] or COMPARES[a] then return "compare" end
-  if CONDITIONS[b] or CONDITIONS[a] then return "condition" end
+  if ASKS[b] or ASKED[a] then return "condition" end
   if COMPUTES[b] or COMPUTES[a] then return "compute" end
   if b == "[" and a == "]" then return "key" end
   local same_line = after and tokens[to].line == after.line

@@ -23,7 +23,7 @@ local hostile = {
   loop = function() while true do end end,
   pcall_loop = function() while true do pcall(function() while true do end end) end end,
   pattern = function() return ("a"):rep(5000):find(".-.-.-.-.-x") end,
-  table_bomb = function() local t = {} for i = 1, 1e9 do t[i] = { i } end end,
+  table_bomb = function() local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(1e6) .. i end end,
   string_bomb = function() return ("x"):rep(1e9) end,
   recursion = function() return recursion() end,
   table_error = function() error({}) end,

@@ -78,6 +78,7 @@ describe("check finds in project", function()
   end)
 
   it("a placeholder in a variable, and col itself anywhere but in front of a name", function()
+    assert.equal("kept", codes(project "local x = col.x if msg.y then end return { x }"))
     assert.equal("kept", codes(project "local x = col.x return { x }"))
     assert.equal("kept", codes(project "local x <const> = col.x return { x }"))
     assert.equal("alias", codes(project "local c = col return { c.x }"))
@@ -143,7 +144,8 @@ describe("check keeps quiet about", function()
       "return { col = msg.col, x = msg.col.y, z = msg.col == 1 }", "-- if col.vip then\nreturn { s = 'if col.vip then' }",
       "local t = { a = col.a }\nif msg.x then t.b = 1 end return t", "local function f(x) return x end return { f(col.a) }",
       "table.insert(msg.list, col.a) return { l = msg.list }", "return { a = col.a,\n}", "return { x = fmt '<{name}>' }",
-      "local r = { a = col.a }\n(f or g)(r) return r" } do
+      "local r = { a = col.a }\n(f or g)(r) return r", "local r = {} r.a = col.a if msg.x then r.b = col.b end return r",
+      "local r = {} repeat r.a = col.a until msg.x return r", "local r = {} r.a = col.a\nwhile msg.x do end return r" } do
       assert.equal("", codes(project(body)), body)
     end
   end)
