@@ -14,13 +14,18 @@ import time
 
 import budgets
 import cache
+import each
 import publish
 import report
 import subjects
 import workloads
 from stage import BUILD, ROOT, Child, Failed, Stage, program
 
-KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once", "raw_latency"], "cache": []}
+KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once", "raw_latency"], "cache": [], "each": []}
+
+
+# Measured by other programs, each in its own way.
+WITHOUT_STAGE = {"cache": cache.measure, "each": each.measure}
 
 
 def arguments():
@@ -32,7 +37,7 @@ def arguments():
         + "\n\nexamples:\n  bench/run --workload W1 --pairs 5\n"
         "  bench/run --workload W1 --subjects exactly_once,at_least_once,raw\n"
         "  bench/run --workload W2 --subjects exactly_once:workers=1,exactly_once:workers=2\n")
-    parser.add_argument("--workload", action="append", choices=list(workloads.BY_NAME), metavar="W1..W6",
+    parser.add_argument("--workload", action="append", choices=list(workloads.BY_NAME), metavar="W1..W6|each",
                         help="one of them; may be given several times (default: all)")
     parser.add_argument("--pairs", type=int, help="rounds that count (default 5; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, one pair")
@@ -228,7 +233,7 @@ def inside(args):
         print(f"{workload.name} {workload.title}" + (" (a tenth of it)" if args.quick else ""), flush=True)
         workload = workload.quick() if args.quick else workload.times(args.times)
         try:
-            results["workloads"].append(cache.measure(args) if workload.kind == "cache"
+            results["workloads"].append(WITHOUT_STAGE[workload.kind](args) if workload.kind in WITHOUT_STAGE
                                         else rounds(stage, workload, specs_of(workload, args), args))
         except Failed as why:
             print(f"  FAILED: {why}", flush=True)

@@ -45,6 +45,8 @@ def budgets(results):
     if "W6" not in of:
         rows.append(("W6 load over a bare COPY read", "<=", 1.5, []))
         rows.append(("W6 bytes a row", "<=", 20, []))
+    rows.append(("each: thousands of rows/s of one worker, 8 fields", ">=", 400,
+                 [run["rows_per_s"] / 1000 for run in of["each"]["runs"]] if "each" in of else []))
     return rows
 
 

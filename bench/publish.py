@@ -59,7 +59,7 @@ HEAD = ["| | subject | median | min - max | over the limit in the same pair: min
 
 
 def workloads(results):
-    return HEAD + [row(result, result["workload"], spec) for result in results["workloads"] if result["kind"] != "cache"
+    return HEAD + [row(result, result["workload"], spec) for result in results["workloads"] if "subjects" in result
                    for spec in result["subjects"]]
 
 

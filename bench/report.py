@@ -67,7 +67,7 @@ def ratios(result, spec, base, figure):
 
 def table(results):
     for result in results["workloads"] + results.get("scaling", []):
-        if result["kind"] == "cache":
+        if "subjects" not in result:
             continue
         kind, runs, base = result["kind"], result["runs"], result["base"]
         title = f"{result['series']}: {result['point']}" if "series" in result else f"{result['workload']} {result['title']}"

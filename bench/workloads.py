@@ -9,7 +9,7 @@ SEED = 20220701
 class Workload:
     name: str
     title: str
-    kind: str  # sink: outputs a second; read: campaigns a second; latency; cache
+    kind: str  # sink: outputs a second; read: campaigns a second; latency; cache; each
     campaigns: int = 0
     restaurants: int = 1  # that campaigns are for, in turn
     in_table: int = 1  # restaurants in the table
@@ -51,6 +51,7 @@ ALL = [
     Workload("W4", "latency: 50 campaigns a second for 30 s, x 10", "latency", 1500, 1000, 1000, 10),
     Workload("W5", "million: 1 campaign x 1 M subscribers", "sink", 1, 1, 1, 1000000),
     Workload("W6", "cache: 1 M and 10 M subscriptions", "cache"),
+    Workload("each", "Lua for every row, eight fields, in memory", "each"),
 ]
 BY_NAME = {workload.name: workload for workload in ALL}
 

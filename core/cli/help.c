@@ -143,7 +143,7 @@ static const struct {
      "  millrace bench --rows subscribers.csv --seconds 10 < campaigns.jsonl\n"
      "  millrace bench --json | jq .rows_per_s\n"
      "\n"
-     "Runs a pipeline in memory, in one thread, as fast as it can, and prints messages/s, rows/s "
+     "Runs a pipeline in memory, in one thread, and prints messages and rows a second of a core "
      "(an\n"
      "output is a message, a row, or both), and the shares of the time in Lua, in decoding JSON, "
      "and in\n"

@@ -8,11 +8,21 @@
 
 #include <time.h>
 
-int64_t mr_stopwatch_now_ns(void)
+static int64_t read_ns(clockid_t clock)
 {
     struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
+    clock_gettime(clock, &at);
     return (int64_t)at.tv_sec * INT64_C(1000000000) + at.tv_nsec;
+}
+
+int64_t mr_stopwatch_now_ns(void)
+{
+    return read_ns(CLOCK_MONOTONIC);
+}
+
+int64_t mr_stopwatch_cpu_ns(void)
+{
+    return read_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static struct mr_stopwatch *watch_of(const struct mr_script *script)

@@ -18,5 +18,6 @@ struct mr_stopwatch {
 
 void mr_stopwatch_init(struct mr_stopwatch *watch, struct mr_script *real);
 int64_t mr_stopwatch_now_ns(void);
+int64_t mr_stopwatch_cpu_ns(void); /* of this thread; a look takes longer */
 
 #endif
