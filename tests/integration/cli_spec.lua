@@ -70,8 +70,8 @@ describe("the commands", function()
       wrong_with('rec.feedback = ""', 'rec.fedback = ""'))
     assert.matches("row.restaurant_id is missing: the column is NOT NULL",
       wrong_with('rec.feedback = ""', 'rec.feedback = "" rec.restaurant_id = nil'))
-    assert.matches("the row's adv_campaign_datetime_start is col.client_id, which is character varying; the column of the table "
-      .. "subscribers_feedback is bigint and cannot take it",
+    assert.matches("the row's adv_campaign_datetime_start is col.client_id, which is character varying; "
+      .. "the column of the table subscribers_feedback is bigint and cannot take it",
       wrong_with('rec.feedback = ""', 'rec.feedback = "" rec.adv_campaign_datetime_start = rec.client_id'))
     assert.matches("the lookup 'subscribers' has no column 'clinet_id'",
       wrong_with("col%.client_id", "col.clinet_id"))
