@@ -155,6 +155,7 @@ rd_kafka_conf_t *kafka_conf(const struct options *options)
     if (!options->brokers)
         die("brokers", "give --brokers, or set KAFKA_BROKERS");
     kafka_set(conf, "bootstrap.servers", options->brokers);
+    kafka_set(conf, "log_level", "3"); /* a coordinator that is not there yet is asked again */
     return conf;
 }
 
