@@ -176,6 +176,8 @@ def used_since(stage, before, subject):
 
 def rounds(stage, workload, specs, args):
     """All rounds of a workload; a run that fails is told and left out of its pair."""
+    if not specs:
+        raise Failed("no subject is left")
     fill = Child([program("feed"), *workload.arguments()], stdin=subprocess.DEVNULL)
     if fill.end():
         raise Failed("the table could not be filled")
