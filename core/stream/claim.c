@@ -441,6 +441,9 @@ bool mr_delivery_claim(struct mr_delivery *delivery, struct mr_part *part, struc
         go_on(&c);
     else
         doubt_halt(&c, err);
+    /* A commit of ours that failed: other partitions go on meanwhile, and begin anew. */
+    if (!ok && delivery->sink && !delivery->fenced)
+        delivery->sink->ops->abort(delivery->sink);
     mr_buf_fini(&c.mark_job);
     mr_buf_fini(&delivery->redo_frames); /* as large as a unit: not for keeps */
     return ok;

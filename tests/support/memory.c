@@ -265,7 +265,9 @@ struct memory_sink {
     struct mr_sink base;
     struct mem_world *world;
     struct mem_log queue;
-    bool transactional, in_doubt; /* a commit that failed: only a fence ends it */
+    bool transactional;
+    bool open;     /* a transaction is, as far as its user knows */
+    bool in_doubt; /* a commit that failed: only a fence or a new producer ends it */
 };
 
 static void end_transaction(struct mem_world *world)
@@ -285,16 +287,21 @@ static bool sink_fence(struct mr_sink *base, bool transactional, const char *own
         end_transaction(sink->world);
     if (!owner)
         sink->transactional = transactional;
-    sink->in_doubt = false;
+    sink->in_doubt = sink->open = false;
     return true;
 }
 
 static bool sink_begin(struct mr_sink *base, struct mr_error *err)
 {
     struct memory_sink *sink = (struct memory_sink *)base;
-    mr_assert(sink->transactional && !sink->world->transaction.open);
+    mr_assert(sink->transactional && !sink->open);
     if (strikes(sink->world, MEM_OPEN))
         return away(err, "begin of a transaction");
+    if (sink->in_doubt) /* then with a new producer, which ends it */
+        end_transaction(sink->world);
+    sink->in_doubt = false;
+    sink->open = true;
+    mr_assert(!sink->world->transaction.open);
     sink->world->transaction.open = true;
     return true;
 }
@@ -324,10 +331,11 @@ static bool sink_offsets(struct mr_sink *base, struct mr_source *source,
 
 static bool sink_commit(struct mr_sink *base, struct mr_error *err)
 {
-    struct mem_world *world = ((struct memory_sink *)base)->world;
-    mr_assert(world->transaction.open);
+    struct memory_sink *sink = (struct memory_sink *)base;
+    struct mem_world *world = sink->world;
+    mr_assert(sink->open && world->transaction.open);
     if (strikes(world, MEM_VISIBLE_UNDONE)) {
-        ((struct memory_sink *)base)->in_doubt = true;
+        sink->in_doubt = true;
         return away(err, "commit of a transaction");
     }
     for (int p = 0; p < MEM_PARTS; p++)
@@ -337,7 +345,8 @@ static bool sink_commit(struct mr_sink *base, struct mr_error *err)
     log_move(&world->out, &world->unseen);
     pthread_mutex_unlock(&lock);
     end_transaction(world);
-    return strikes(world, MEM_VISIBLE_LOST) ? away(err, "reply of a transaction's commit") : true;
+    sink->open = strikes(world, MEM_VISIBLE_LOST);
+    return sink->open ? away(err, "reply of a transaction's commit") : true;
 }
 
 static uint16_t sink_topic(struct mr_sink *base, const char *name)
@@ -393,6 +402,7 @@ static void sink_abort(struct mr_sink *base)
 {
     struct memory_sink *sink = (struct memory_sink *)base;
     log_clear(&sink->queue);
+    sink->open = false;
     if (sink->transactional && !sink->in_doubt)
         end_transaction(sink->world);
 }

@@ -314,8 +314,7 @@ static void whatever_fails_around_a_swap_each_message_is_of_one_edition(void **s
     for (int fault = MEM_CLAIM; fault < MEM_FAULTS; fault++)
         for (int in = 1; in < 20; in++) {
             struct bench bench;
-            if (fault == MEM_PLAIN_FAULTS || (fault > MEM_PLAIN_FAULTS && !exactly) ||
-                (fault == MEM_VISIBLE_UNDONE && in > 3))
+            if (fault == MEM_PLAIN_FAULTS || (fault > MEM_PLAIN_FAULTS && !exactly))
                 continue;
             bench_init(&bench, 3);
             add_messages(&bench);
