@@ -200,7 +200,7 @@ struct mr_worker_settings mr_edition_settings(const struct mr_node *pipeline)
         .script_limit_ms = mr_node_int(pipeline, "limits.time", 1000),
         .linger_ms = mr_node_int(pipeline, "linger", 100),
         .unit_outputs = (uint32_t)mr_node_int(pipeline, "unit.outputs", 20000),
-        .unit_bytes = (size_t)mr_node_int(pipeline, "unit.bytes", 8 << 20),
+        .unit_bytes = (size_t)mr_node_int(pipeline, "unit.bytes", 7 << 20),
         .max_message_bytes = (size_t)mr_node_int(pipeline, "max_message", 1 << 20),
     };
 }

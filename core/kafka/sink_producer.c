@@ -249,7 +249,9 @@ bool mr_kafka_sink_configure(struct mr_kafka_sink *sink,
     snprintf(batch, sizeof batch, "%d", BATCH_BYTES);
     const struct mr_kafka_setting defaults[] = {
         {"client.id", options->client_id ? options->client_id : "millrace"},
-        {"linger.ms", "5"},
+        /* Until then a batch fills up, or until the unit is flushed: sent sooner, a unit goes out
+         * in many small requests while it is still being produced, which costs both sides more. */
+        {"linger.ms", "50"},
         {"batch.size", batch},
         {"batch.num.messages", "100000"},
         {"queue.buffering.max.kbytes", queue},

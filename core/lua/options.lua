@@ -163,7 +163,7 @@ return {
     doc = "How much is committed at once. A unit closes at the first bound." },
   { path = "pipelines.*.unit.outputs", type = "integer", default = 20000, min = 1, max = 1000000,
     reloadable = true, doc = "Outputs in a unit." },
-  { path = "pipelines.*.unit.bytes", type = "size", default = "8MB", min = "64KB", max = "256MB",
+  { path = "pipelines.*.unit.bytes", type = "size", default = "7MB", min = "64KB", max = "256MB",
     reloadable = true, doc = "Bytes of messages in a unit." },
 
   { path = "pipelines.*.sinks", type = "table", required = true,

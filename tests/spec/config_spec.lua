@@ -104,7 +104,7 @@ describe("a configuration", function()
         script = dir .. "/s.lua",
         workers = 1, linger = config.pipelines.p.linger, drain_timeout = "10s", max_message = "1MB",
         limits = { time = "1s", memory = "64MB", output = "16MB" },
-        unit = { outputs = 20000, bytes = "8MB" },
+        unit = { outputs = 20000, bytes = "7MB" },
         sinks = { postgres = { dsn = "dbname=x", table = "t" } },
         delivery = "exactly_once",
         dead_letters = { table = "millrace_dead" },
