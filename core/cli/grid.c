@@ -67,6 +67,15 @@ static bool is_csv(const char *path, struct mr_bytes text)
     return at == text.len || text.ptr[at] != '{';
 }
 
+/* The number of columns: there is none of that name. */
+static size_t column_of(struct mr_grid *grid, struct mr_bytes name)
+{
+    for (size_t i = 0; i < grid->n_columns; i++)
+        if (strlen(grid->names[i]) == name.len && memcmp(grid->names[i], name.ptr, name.len) == 0)
+            return i;
+    return grid->n_columns;
+}
+
 /* --- CSV --- */
 
 /* One field; *last: it ends its line. Quotes are taken off in place. False: a quote without end. */
@@ -122,6 +131,8 @@ static bool csv_header(struct reader *reader, char **at, char *end)
             *colon = '\0';
         if (!*name)
             return wrong(reader, "the first line names the columns: one of them has no name");
+        if (column_of(grid, mr_bytes_of(name)) < grid->n_columns)
+            return wrong(reader, "the first line names the columns: two of them have one name");
         grid->types[grid->n_columns] = colon ? colon + 1 : NULL;
         grid->names[grid->n_columns++] = name;
     }
@@ -166,14 +177,6 @@ static bool read_csv(struct reader *reader)
 }
 
 /* --- JSON lines --- */
-
-static size_t column_of(struct mr_grid *grid, struct mr_bytes name)
-{
-    for (size_t i = 0; i < grid->n_columns; i++)
-        if (strlen(grid->names[i]) == name.len && memcmp(grid->names[i], name.ptr, name.len) == 0)
-            return i;
-    return grid->n_columns;
-}
 
 static void see_name(void *arg, struct mr_bytes name, enum mr_json_kind kind, struct mr_bytes text)
 {

@@ -132,12 +132,15 @@ bool mr_records_read(struct mr_records *records, struct mr_bytes line, size_t nu
     mr_arena_reset(&records->arena);
     records->rec = rec;
     records->problem = NULL;
+    size_t first = 0;
+    while (first < line.len && line.ptr[first] && strchr(" \t", line.ptr[first]))
+        first++;
     if (!mr_json_parse(records->json, line, err)) {
         err->action = MR_STOP;
         err->code = MR_EXIT_DATA;
         return mr_error_context(err, "line %zu", number);
     }
-    if (line.ptr[0] != '{' || !mr_json_each(records->json, take_member, records))
+    if (line.ptr[first] != '{' || !mr_json_each(records->json, take_member, records))
         records->problem = "with --records each line is an object: {\"value\": ..., \"key\": ...}";
     for (size_t i = 0; i < rec->n_headers; i++)
         if (!records->headers[i].value.ptr)

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 enum { DIGITS_SURE = 18 }; /* so many digits are an int64 for certain */
 
@@ -234,6 +235,11 @@ static bool number(struct mr_bytes text, enum mr_type type, struct mr_value *val
     return end == copy + text.len && !errno;
 }
 
+static bool is_word(struct mr_bytes text, const char *word)
+{
+    return text.len == strlen(word) && strncasecmp(text.ptr, word, text.len) == 0;
+}
+
 /* False: it is no value of that type. `scratch` is the column's own. */
 static bool read_cell(const struct mr_grid_cell *cell, enum mr_type type, struct mr_json *json,
                       struct mr_buf *scratch, struct mr_value *value)
@@ -247,8 +253,8 @@ static bool read_cell(const struct mr_grid_cell *cell, enum mr_type type, struct
     case MR_TEXT:
         return true;
     case MR_BOOL:
-        value->b = text.len && strchr("tT1", *text.ptr) != NULL;
-        return text.len && strchr("tTfF10", *text.ptr) != NULL;
+        value->b = is_word(text, "true") || is_word(text, "t") || is_word(text, "1");
+        return value->b || is_word(text, "false") || is_word(text, "f") || is_word(text, "0");
     case MR_INT:
     case MR_FLOAT:
         return number(text, type, value);

@@ -199,7 +199,7 @@ static bool pass(struct try *try, struct mr_record *rec, struct mr_error *err)
 static bool is_blank(const char *text, size_t len)
 {
     size_t i = 0;
-    while (i < len && strchr(" \t\r\n", text[i]))
+    while (i < len && text[i] && strchr(" \t\r\n", text[i]))
         i++;
     return i == len;
 }

@@ -4,8 +4,8 @@
  * Hooks fire between instructions of Lua code, never inside a C function. Runs inside the gate.
  * Owns nothing. What needs memory in proportion to its time is bounded by the allocator already
  * (host.c); here is the rest: a rep of nothing, table functions on long tables or on a length that
- * a metamethod made up. Patterns: pattern.c. Must not know scripts. Tests:
- * tests/spec/limits_spec.lua.
+ * a metamethod made up, utf8 functions on long texts. Patterns: pattern.c. Must not know scripts.
+ * Tests: tests/spec/limits_spec.lua.
  */
 #include "lua/sandbox.h"
 
@@ -15,7 +15,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-enum { TABLE_MAX = 10 * 1000 * 1000 };
+enum { TABLE_MAX = 10 * 1000 * 1000, TEXT_LONG = 4096 };
 
 /* string.rep of the empty string would count to n. */
 static int l_rep(lua_State *L)
@@ -54,6 +54,31 @@ static int l_by_length(lua_State *L)
     return lua_gettop(L);
 }
 
+/* The range may be given, and __index may answer for items that are not there. */
+static void count_range(lua_State *L, int index)
+{
+    if (lua_isnoneornil(L, index + 1))
+        return;
+    lua_Integer from = luaL_optinteger(L, index, 1), to = luaL_checkinteger(L, index + 1);
+    if (to < from)
+        return;
+    if ((lua_Unsigned)to - (lua_Unsigned)from >= TABLE_MAX)
+        luaL_error(L, "too many results: more than %d items", TABLE_MAX);
+    mr_host_work(L, (uint32_t)(to - from));
+}
+
+static int l_concat(lua_State *L)
+{
+    count_range(L, 3);
+    return l_by_length(L);
+}
+
+static int l_unpack(lua_State *L)
+{
+    count_range(L, 2);
+    return l_by_length(L);
+}
+
 static int l_move(lua_State *L)
 {
     lua_Integer from = luaL_checkinteger(L, 2), to = luaL_checkinteger(L, 3);
@@ -66,6 +91,18 @@ static int l_move(lua_State *L)
     lua_insert(L, 1);
     lua_call(L, lua_gettop(L) - 1, 1);
     return 1;
+}
+
+/* utf8.len and the like look at each byte, and make nothing. */
+static int l_by_text(lua_State *L)
+{
+    size_t len = lua_type(L, 1) == LUA_TSTRING ? lua_rawlen(L, 1) : 0;
+    if (len > TEXT_LONG)
+        mr_host_work(L, len / 4 > TABLE_MAX ? TABLE_MAX : (uint32_t)(len / 4));
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
 }
 
 static void wrap(lua_State *L, int lib, const char *name, lua_CFunction bounded)
@@ -84,8 +121,17 @@ void mr_sandbox_bound_string(lua_State *L, int string_index)
 
 void mr_sandbox_bound_table(lua_State *L, int table_index)
 {
-    static const char *const by_length[] = {"insert", "remove", "sort", "concat", "unpack"};
+    static const char *const by_length[] = {"insert", "remove", "sort"};
     for (size_t i = 0; i < sizeof by_length / sizeof *by_length; i++)
         wrap(L, table_index, by_length[i], l_by_length);
+    wrap(L, table_index, "concat", l_concat);
+    wrap(L, table_index, "unpack", l_unpack);
     wrap(L, table_index, "move", l_move);
+}
+
+void mr_sandbox_bound_utf8(lua_State *L, int utf8_index)
+{
+    wrap(L, utf8_index, "len", l_by_text);
+    wrap(L, utf8_index, "offset", l_by_text);
+    wrap(L, utf8_index, "codepoint", l_by_text);
 }

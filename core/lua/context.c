@@ -14,6 +14,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <inttypes.h>
+#include <math.h>
 
 static const char ctx_meta_key = 'x', headers_meta_key = 'h', current_key = 'm';
 
@@ -113,12 +114,15 @@ static int l_log(lua_State *L)
     int n = lua_gettop(L);
     if (view->quiet)
         return 0;
-    lua_pushliteral(L, "");
+    luaL_Buffer line;
+    luaL_buffinit(L, &line);
     for (int i = 1; i <= n; i++) {
         luaL_tolstring(L, i, NULL);
-        lua_pushstring(L, i < n ? " " : "");
-        lua_concat(L, 3);
+        luaL_addvalue(&line);
+        if (i < n)
+            luaL_addchar(&line, ' ');
     }
+    luaL_pushresult(&line);
     const char *text = lua_tostring(L, -1);
     const struct mr_record *rec = view->rec;
     if (rec)
@@ -171,7 +175,12 @@ static int l_count(lua_State *L)
     if (lua_type(L, 1) != LUA_TSTRING)
         return luaL_error(L, "ctx.count takes a name (and a number): ctx.count(\"late\", 2)");
     lua_Number n = luaL_optnumber(L, 2, 1);
-    luaL_argcheck(L, n >= 0, 2, "a counter only goes up");
+    luaL_argcheck(L, n >= 0 && n < HUGE_VAL, 2, "a counter only goes up, by a finite number");
+    /* One name that is not UTF-8 would make the whole page of metrics unreadable. */
+    size_t len;
+    const char *name = lua_tolstring(L, 1, &len);
+    if (!mr_text_utf8_valid(name, len))
+        return luaL_error(L, "ctx.count: the name is not UTF-8");
     if (!view->quiet)
         mr_metric_add(counter(L, view), n);
     return 0;

@@ -147,10 +147,30 @@ local function is_variable(tokens, i, name)
   return not (is_op(after, "=") and (is_op(before, "{") or is_op(before, ",") or is_op(before, ";")))
 end
 
+--- Is the parameter hidden somewhere in the function: by a local, a loop, or a parameter of a function in it?
+local function is_hidden(tokens, fn, name)
+  local in_params = false
+  for i = fn.from, fn.to do
+    local before = tokens[i - 1]
+    if before and before.kind == "keyword" and before.text == "function" then in_params = true end
+    if tokens[i].kind == "name" and tokens[i].text == name then
+      local word = before and before.kind == "keyword" and before.text
+      if word == "local" or word == "for" or tokens[i + 1].text == "in" then return true end
+      if in_params and (is_op(before, "(") or is_op(before, ",")) then return true end
+    end
+    if is_op(tokens[i], ")") then in_params = false end
+  end
+  return false
+end
+
 --- `col` in project; fields of the record that are placeholders are noted in `fields`.
 local function lint_project(found, file, tokens, fn, lookup, fields)
-  local col = fn.params[2]
+  local col, others = fn.params[2], {}
+  if col and is_hidden(tokens, fn, col) then return end
   for i = col and fn.from or fn.to + 1, fn.to do
+    if tokens[i].kind == "name" and is_op(tokens[i + 1], "=") and not is_variable(tokens, i + 2, col) then
+      others[tokens[i].text] = true
+    end
     if is_variable(tokens, i, col) then
       local name = is_op(tokens[i + 1], ".") and tokens[i + 2]
       local to = i + 2
@@ -170,6 +190,7 @@ local function lint_project(found, file, tokens, fn, lookup, fields)
       end
     end
   end
+  for name in pairs(others) do fields[name] = nil end -- not always a placeholder: who knows which one that is
 end
 
 --- The record of shape and row: fields that hold placeholders, unless the function gives them another value.
@@ -195,6 +216,7 @@ end
 
 local function lint_each(found, file, tokens, fn, lookup)
   local row = fn.params[2]
+  if row and is_hidden(tokens, fn, row) then return end
   for i = row and lookup.columns and fn.from or fn.to + 1, fn.to do
     if is_variable(tokens, i, row) and is_op(tokens[i + 1], ".") and not is_op(tokens[i + 3], "=") then
       unknown_column(found, file, tokens[i + 2], lookup.name, lookup.columns)

@@ -184,6 +184,7 @@ static void open_libraries(lua_State *L, int env)
     luaL_requiref(L, LUA_MATHLIBNAME, luaopen_math, 0);
     lua_setfield(L, env, LUA_MATHLIBNAME);
     luaL_requiref(L, LUA_UTF8LIBNAME, luaopen_utf8, 0);
+    mr_sandbox_bound_utf8(L, lua_gettop(L));
     lua_setfield(L, env, LUA_UTF8LIBNAME);
 
     luaL_requiref(L, LUA_OSLIBNAME, luaopen_os, 0);

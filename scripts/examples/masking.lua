@@ -2,18 +2,23 @@
 -- In: { event_id, region, user = { email, phone, name }, ... }. No lookup: `map`.
 local masking = { fields = { event_id = "string", region = "string?", user = "table" } }
 
-local function mask_email(email) return (email:gsub("^(.).-@", "%1***@")) end
+local EMAIL = "^(" .. utf8.charpattern .. ").*@" -- a letter may be more than one byte
+
+local function mask_email(email)
+  local masked, n = email:gsub(EMAIL, "%1***@")
+  return n > 0 and masked or "***"
+end
 local function mask_digits(text) return (text:gsub("%d", "*", select(2, text:gsub("%d", "")) - 2)) end -- but the last 2
 
 local masks = { email = mask_email, phone = mask_digits, card = mask_digits, name = function() return "***" end }
 
---- Masks each text whose name `masks` knows, at any depth. The message is ours to change.
+--- Masks each value whose name `masks` knows, at any depth. The message is ours to change.
 local function mask(value)
   for name, field in pairs(value) do
     if type(field) == "table" then
       mask(field)
-    elseif type(field) == "string" and masks[name] then
-      value[name] = masks[name](field)
+    elseif masks[name] and field ~= null then
+      value[name] = masks[name](tostring(field))
     end
   end
   return value

@@ -41,6 +41,13 @@ describe("ctx", function()
     assert.equal("0", value_of("#ctx.headers", { headers = {} }))
   end)
 
+  it("counts by names and numbers that a page of metrics can hold", function()
+    assert.matches("the name is not UTF%-8", error_of("ctx.count('\\255') return {}"))
+    assert.matches("finite number", error_of("ctx.count('a', math.huge) return {}"))
+    assert.matches("only goes up", error_of("ctx.count('a', 0/0) return {}"))
+    assert.matches("only goes up", error_of("ctx.count('a', -1) return {}"))
+  end)
+
   it("carries the configuration's vars", function()
     local options = { vars = { city = "Berlin", limit = 5, rate = 0.5, on = true, list = { 1, 2 },
       deep = { a = { b = "c" } } } }

@@ -125,6 +125,15 @@ describe("string functions", function()
     end
   end)
 
+  it("end with the time limit, when each looks at megabytes and makes nothing", function()
+    for _, work in ipairs { "utf8.len(big)", "utf8.offset(big, -5000000)" } do
+      local started = os.clock()
+      check("local big = ('x'):rep(5e6) for i = 1, 1e9 do local x = " .. work .. " end", "script_timeout", nil,
+        { memory_limit = 64 << 20 })
+      assert.is_true(os.clock() - started < 2, work)
+    end
+  end)
+
   it("refuse a width that is no width", function()
     assert.matches("invalid conversion", bad(open "return { ('%99999999d'):format(1) }").error)
     assert.matches("invalid conversion", bad(open "return { ('%.99999999f'):format(1) }").error)
@@ -138,6 +147,15 @@ describe("string functions", function()
   end)
 end)
 
+describe("ctx.log", function()
+  it("takes time in proportion to its text, however many values it gets", function()
+    local started = os.clock()
+    bad(open("local t = {} for i = 1, 9e5 do t[i] = 'x' end ctx.log(table.unpack(t)) return {}",
+      { memory_limit = 256 << 20, time_limit = 20 }))
+    assert.is_true(os.clock() - started < 5)
+  end)
+end)
+
 describe("table functions", function()
   it("end with the time limit on long tables", function()
     local long = "local t = {} for i = 1, 2e5 do t[i] = i end "
@@ -145,6 +163,23 @@ describe("table functions", function()
       "table.concat(t, ',', 1, 2e5)" } do
       check(long .. "for i = 1, 1e9 do " .. work .. " end", "script_timeout", nil, { memory_limit = 64 << 20 })
     end
+  end)
+
+  it("end with the time limit where C answers for items that are not there", function()
+    local endless = "local t = setmetatable({}, { __index = table.concat }) "
+    for _, work in ipairs { "table.concat(t, '', 1, math.maxinteger)", "table.concat(t, '', 1, 1 << 40)",
+      "table.concat(t, '', math.mininteger, math.maxinteger)" } do
+      local s = open(endless .. "return { " .. work .. " }")
+      assert.matches("too many results", bad(s).error)
+    end
+    local started = os.clock()
+    check(endless .. "for i = 1, 1e9 do table.concat(t, '', 1, 1e6) end", "script_timeout")
+    check("local t = {} for i = 1, 1e9 do local x = table.unpack(t, 1, 9e5) end", "script_timeout", nil,
+      { memory_limit = 64 << 20 })
+    assert.is_true(os.clock() - started < 4)
+    assert.equal('{"a":"x","b":"xy","c":1}', script.value(bad(open(
+      "return { a = table.concat({ 'x', 'y' }, ',', 1, 1), b = table.concat({ 'x', 'y' }, nil, 1, nil), " ..
+      "c = select('#', table.unpack({ 1, 2 }, 2, nil)) }"))))
   end)
 
   it("survive a comparator that makes no sense", function()

@@ -150,6 +150,17 @@ describe("check keeps quiet about", function()
     end
   end)
 
+  it("what is not surely a placeholder: a name that is hidden, a field that has another value elsewhere", function()
+    for _, body in ipairs { "for _, col in ipairs(msg.list) do if col.x then end end return {}",
+      "local col = msg.col if col.x == 1 then end return {}",
+      "return { list = map(msg.list, function(m, col) return col.x + 1 end) }" } do
+      assert.equal("", codes(project(body)), body)
+    end
+    local rest = "function s.shape(rec) if rec.id > 5 then end return rec end"
+    assert.equal("", codes(project("return { id = msg.id, body = { id = col.id } }", rest)))
+    assert.equal("compare", codes(project("return { id = col.id, body = { id = col.id } }", rest)))
+  end)
+
   it("each, where rows have values", function()
     assert.equal("", codes(findings("local s = {}\nfunction s.key(msg) return msg.id end\nfunction s.each(msg, row)\n" ..
       "local n = row.n if row.vip and n > 3 or row.name == 'x' then return { [row.id] = row.n + 1 } end end return s")))

@@ -153,6 +153,10 @@ describe("millrace try", function()
     ["an unknown type"] = { "town,name,n:number\n", "rows.csv:1: column n: 'number' is no type" },
     ["a line with too few fields"] = { "town,name,n\nulm,x\n", "rows.csv:2: 2 fields, but the first line names 3" },
     ["bytes that are not UTF-8"] = { "town,name,n\nulm,\xe4,1\n", "rows.csv: it is not UTF-8 text" },
+    ["two columns of one name"] = { "town,name,n,name\nulm,x,1,y\n",
+      "rows.csv:1: the first line names the columns: two" },
+    ["a word that is no bool"] = { "town,name,n:bool\nulm,x,t\nulm,x,FALSE\nulm,x,tomorrow\n",
+      "rows.csv:4: column n: 'tomorrow' is not of type bool" },
     ["an empty file"] = { "", "rows.csv:1: the file is empty; its first line names the columns" },
     ["a quote that is not closed"] = { 'town,name,n\nulm,"x,1\n', "a quote is opened here" },
   } do
@@ -195,6 +199,17 @@ describe("millrace try", function()
     assert.same({}, lines)
     assert.equal(65, status)
     assert.truthy(err:find("line 1: headers are an object, or a list of pairs", 1, true), err)
+  end)
+
+  it("takes each line as it is: NUL bytes are no blank line, blanks before a record no error", function()
+    local lines, status = try("\0\0\n{}\n", "mapped")
+    assert.equal("decode", lines[1].dead.class)
+    assert.equal(2, #lines)
+    assert.equal(65, status)
+    local err
+    lines, status, err = try('  {"value":{"x":1}}\n\t{"value":{"x":2}}\n', "mapped", "--records")
+    assert.equal(0, status, err)
+    assert.same({ x = 2 }, lines[2].message.value.value)
   end)
 
   it("shows texts as they are, JSON as JSON, and headers with the same name", function()

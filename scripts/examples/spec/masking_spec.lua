@@ -21,6 +21,13 @@ describe("masking", function()
     assert.is_nil(got.messages[1].text:find("ann@", 1, true))
   end)
 
+  it("masks what is no address, letters of more than one byte, and numbers", function()
+    local got = p:send(event { user = { email = "élodie@example.org", phone = 436601234567 },
+      more = { email = "ann at home", name = null } })
+    assert.same({ email = "é***@example.org", phone = "**********67" }, got.messages[1].value.user)
+    assert.equal("***", got.messages[1].value.more.email)
+  end)
+
   it("sends each region to its topic, and the rest to the topic of the sink", function()
     for region, topic in pairs { eu = "events_eu", us = "events_us", moon = "events_masked" } do
       assert.equal(topic, p:send(event { region = region }).messages[1].topic)
