@@ -24,13 +24,24 @@ void mr_findings_fini(struct mr_findings *findings)
     mr_buf_fini(&findings->out);
 }
 
+/* What a script or a file said may be no UTF-8, JSON must be. */
 static void put_text(struct mr_buf *out, const char *name, struct mr_bytes text)
 {
     mr_buf_printf(out, ", \"%s\": ", name);
-    if (text.ptr)
-        mr_text_json_string(out, text.ptr, text.len);
-    else
+    if (!text.ptr) {
         mr_buf_put_text(out, "null");
+        return;
+    }
+    mr_buf_put_char(out, '"');
+    for (size_t at = 0, n; at < text.len; at += n) {
+        n = 1;
+        while (n < 4 && at + n < text.len && !mr_text_utf8_valid(text.ptr + at, n))
+            n++;
+        bool valid = mr_text_utf8_valid(text.ptr + at, n);
+        n = valid ? n : 1;
+        mr_text_json_escape(out, valid ? text.ptr + at : "?", n);
+    }
+    mr_buf_put_char(out, '"');
 }
 
 static void put_number(struct mr_buf *out, const char *name, int number)
@@ -90,11 +101,11 @@ static const char *code_name(int code)
 /* "file:line: text": cuts the text apart in place. */
 static void find_place(char *text, struct mr_finding *finding)
 {
-    for (char *colon = strchr(text, ':'); colon; colon = strchr(colon + 1, ':')) {
+    const char *line_end = text + strcspn(text, "\n");
+    for (char *colon = strchr(text, ':'); colon && colon < line_end;
+         colon = strchr(colon + 1, ':')) {
         char *end;
         long line = strtol(colon + 1, &end, 10);
-        if (colon[1] == '\n' || strchr(text, '\n') < colon)
-            continue;
         if (end > colon + 1 && end[0] == ':' && end[1] == ' ' && line > 0) {
             *colon = '\0';
             finding->file = text;

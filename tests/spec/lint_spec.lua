@@ -198,6 +198,18 @@ describe("check shows a finding", function()
       "    4 | \tif col.vip then return {} end\n      | \t   ^~~~~~~\nconfig.lua: 1 error\n", err)
   end)
 
+  it("and where a script does not load, in JSON that is UTF-8 whatever the script says", function()
+    for text, place in pairs { ["local s = {}\nlocal x = = 1"] = { 2, "unexpected symbol near '='" },
+      ["\n\nerror 'x:y: 5: z'"] = { 3, "x:y: 5: z" }, ["error('\\255\\0', 0)"] = { cjson.null, "?" },
+      ["\nlocal x = '\228\n"] = { 2, "unfinished string near ''?'" } } do
+      local found = findings(text)[1]
+      assert.equal(place[1], found.line, found.message)
+      assert.equal(place[2], found.message:match("^[^\n]*"))
+      if place[1] ~= cjson.null then assert.matches("/s%.lua$", found.file) end
+      assert.truthy(utf8.len(found.message))
+    end
+  end)
+
   it("and all of them at once: what does not load, and what is only written wrongly", function()
     local found = findings("local s = {}\nfunction s.project(msg, col) return { a = col.x == 1 } end\nreturn s\n")
     assert.equal(2, #found)
