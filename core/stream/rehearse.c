@@ -234,6 +234,8 @@ static void open_side(struct side *side, const struct mr_rehearse_side *of,
         .rows = options->rows,
         .max_message_bytes = of->max_message_bytes,
         .outputs_max = options->outputs_max,
+        .deadline_mono_ms = options->deadline_mono_ms,
+        .stop = options->stop,
         .output = keep,
         .arg = side,
     };

@@ -61,7 +61,7 @@ struct mr_rehearse_options {
     uint64_t outputs_max; /* of a message */
     struct mr_sample *const *samples;
     size_t n_samples;
-    int64_t deadline_mono_ms; /* looked at before each message */
+    int64_t deadline_mono_ms; /* looked at before each message, and within a fan-out */
     const atomic_bool *stop;  /* may be NULL */
     void (*example)(void *arg, const struct mr_example *example); /* may be NULL */
     void *arg;

@@ -8,6 +8,7 @@
  */
 #include "stream/trial.h"
 
+#include "base/clock.h"
 #include "stream/pipeline.h"
 
 #include <stdlib.h>
@@ -168,13 +169,21 @@ static bool pin(struct mr_trial *trial, struct mr_error *err)
     return true;
 }
 
+/* Of a fan-out: `each` may skip row after row for longer than anybody waits. */
+static bool is_enough(const struct mr_trial *trial, const struct mr_trial_result *result)
+{
+    const struct mr_trial_options *options = &trial->options;
+    return (options->outputs_max && result->n_outputs >= options->outputs_max) ||
+           (options->stop && atomic_load(options->stop)) ||
+           (options->deadline_mono_ms && mr_clock_mono_ms() >= options->deadline_mono_ms);
+}
+
 enum mr_verdict mr_trial_run(struct mr_trial *trial, const struct mr_record *rec, int64_t now_ms,
                              struct mr_trial_result *result, struct mr_error *err)
 {
     struct mr_pass pass = {.more = true};
     struct mr_record copy = *rec;
     enum mr_verdict verdict = MR_VERDICT_RETRY;
-    uint64_t max = trial->options.outputs_max;
     *result = (struct mr_trial_result){0};
     trial->part.at = (struct mr_partition){rec->topic, rec->partition};
     trial->part.position = trial->part.trying = rec->offset;
@@ -191,7 +200,7 @@ enum mr_verdict mr_trial_run(struct mr_trial *trial, const struct mr_record *rec
             mr_part_set_job(&trial->part, pass.more ? &job : NULL);
         }
         mr_unit_reset(&trial->unit, &trial->source);
-        if (pass.more && max && result->n_outputs >= max) {
+        if (pass.more && is_enough(trial, result)) {
             result->cut = true;
             pass.more = false;
         }

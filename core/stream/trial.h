@@ -14,6 +14,8 @@
 #include "millrace/row.h"
 #include "millrace/script.h"
 
+#include <stdatomic.h>
+
 /* What one joined row became: a message, a row, or both. Borrows until the function returns. */
 struct mr_trial_output {
     bool has_message, has_row;
@@ -32,6 +34,8 @@ struct mr_trial_options {
     size_t chunk_bytes;                     /* 0: 8 MB, as unit.bytes */
     size_t max_message_bytes;               /* 0: 1 MB, as max_message */
     uint64_t outputs_max;                   /* of a message: shown at most; 0: all of them */
+    int64_t deadline_mono_ms;               /* a fan-out is cut between chunks; 0: never */
+    const atomic_bool *stop;                /* so it is when this is set; may be NULL */
     void (*output)(void *arg, const struct mr_trial_output *output);
     void *arg;
 };
@@ -40,7 +44,7 @@ struct mr_trial_result {
     const char *reason; /* DROP: why; borrows until the next message */
     size_t n_keys;      /* that the script asked the lookup for */
     uint64_t n_outputs; /* shown */
-    bool cut;           /* there was more than outputs_max */
+    bool cut;           /* there was more than outputs_max, or than there was time for */
 };
 
 struct mr_trial;

@@ -19,6 +19,7 @@ struct bench {
     struct mr_lookup_schema *columns;
     struct mr_anyrow *any;
     struct mr_script *script;
+    struct mr_trial_options options;
     struct mr_trial *trial;
     struct mr_buf seen; /* "key|value|b;" of each output */
     struct mr_trial_result result;
@@ -47,7 +48,7 @@ static void bench_init(struct bench *bench, int rows_per_key, uint32_t chunk, ui
     mem_world_init(&world);
     struct mr_store *store = mem_store(&world);
     bench->script = mem_script(bench->columns, true);
-    struct mr_trial_options options = {
+    bench->options = (struct mr_trial_options){
         .script = bench->script,
         .lookup = bench->lookup,
         .columns = bench->columns,
@@ -57,7 +58,7 @@ static void bench_init(struct bench *bench, int rows_per_key, uint32_t chunk, ui
         .output = note,
         .arg = bench,
     };
-    bench->trial = mr_trial_new(&options);
+    bench->trial = mr_trial_new(&bench->options);
     store->ops->close(store);
     mem_world_fini(&world);
 }
@@ -119,6 +120,30 @@ static void outputs_are_cut_where_no_more_are_wanted(void **state)
     assert_true(bench.result.cut);
     assert_int_equal(run(&bench, "drop it"), MR_VERDICT_DROP);
     assert_false(bench.result.cut);
+    bench_fini(&bench);
+}
+
+static void a_fan_out_is_cut_when_time_is_over_or_somebody_stops_it(void **state)
+{
+    struct bench bench;
+    atomic_bool stop;
+    (void)state;
+    bench_init(&bench, 500, 7, 0);
+    struct mr_trial_options options = bench.options;
+    mr_trial_free(bench.trial);
+    options.deadline_mono_ms = 1;
+    bench.trial = mr_trial_new(&options);
+    assert_int_equal(run(&bench, "b x"), MR_VERDICT_EMIT);
+    assert_int_equal(bench.result.n_outputs, 7);
+    assert_true(bench.result.cut);
+    mr_trial_free(bench.trial);
+    options.deadline_mono_ms = 0;
+    options.stop = &stop;
+    atomic_init(&stop, true);
+    bench.trial = mr_trial_new(&options);
+    assert_int_equal(run(&bench, "b x"), MR_VERDICT_EMIT);
+    assert_int_equal(bench.result.n_outputs, 7);
+    assert_true(bench.result.cut);
     bench_fini(&bench);
 }
 
@@ -200,6 +225,7 @@ int main(void)
         cmocka_unit_test(messages_and_rows_of_one_joined_row_come_together),
         cmocka_unit_test(a_fan_out_goes_on_from_chunk_to_chunk),
         cmocka_unit_test(outputs_are_cut_where_no_more_are_wanted),
+        cmocka_unit_test(a_fan_out_is_cut_when_time_is_over_or_somebody_stops_it),
         cmocka_unit_test(verdicts_are_those_of_the_engine),
         cmocka_unit_test(a_table_of_other_columns_is_refused),
         cmocka_unit_test(any_row_takes_any_name_and_shows_what_it_took),
