@@ -348,6 +348,11 @@ int mr_admin_port(const struct mr_admin *admin)
     return admin->listen.port;
 }
 
+bool mr_admin_quiet(struct mr_admin *admin)
+{
+    return !admin || mr_desk_quiet(&admin->desk);
+}
+
 void mr_admin_stop(struct mr_admin *admin)
 {
     if (!admin)

@@ -56,6 +56,10 @@ MR_MUSTCHECK bool mr_admin_start(const struct mr_admin_options *options, struct 
 /* The port that is bound: the one asked for, or the free one that was found. */
 int mr_admin_port(const struct mr_admin *admin);
 
+/* The end is near: no rehearsal begins from now on, and one that runs is asked to end. True: none
+ * runs, so that stop need not wait for one. Any thread; NULL: true. */
+bool mr_admin_quiet(struct mr_admin *admin);
+
 /* Ends the thread, drops what connections there are; takes admin. NULL is nothing. */
 void mr_admin_stop(struct mr_admin *admin);
 

@@ -89,6 +89,15 @@ void mr_desk_leave(struct mr_rehearse_desk *desk)
     pthread_mutex_unlock(&desk->lock);
 }
 
+bool mr_desk_quiet(struct mr_rehearse_desk *desk)
+{
+    pthread_mutex_lock(&desk->lock);
+    atomic_store(&desk->stop, true);
+    bool quiet = !desk->running;
+    pthread_mutex_unlock(&desk->lock);
+    return quiet;
+}
+
 void mr_desk_close(struct mr_rehearse_desk *desk)
 {
     pthread_mutex_lock(&desk->lock);

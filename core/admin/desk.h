@@ -39,6 +39,8 @@ void mr_desk_take(struct mr_rehearse_desk *desk, struct mr_buf *out, const char 
                   bool *json);
 /* The request is over; nobody wants the answer, unless it was taken. */
 void mr_desk_leave(struct mr_rehearse_desk *desk);
+/* Asks the work to end; none begins from now on. True: none runs. Any thread. */
+bool mr_desk_quiet(struct mr_rehearse_desk *desk);
 /* Asks the work to end and waits for it; none begins from now on. */
 void mr_desk_close(struct mr_rehearse_desk *desk);
 

@@ -177,7 +177,8 @@ static bool drain(struct mr_instance *instance, enum mr_order (*next)(void *arg,
 {
     int64_t deadline = mr_clock_mono_ms() + mr_wiring_drain_timeout_ms(instance->wiring);
     mr_app_request_stop(instance->app);
-    while (!mr_app_ended(instance->app) || !mr_reload_serve(instance->reload)) {
+    while (!mr_app_ended(instance->app) || !mr_reload_serve(instance->reload) ||
+           !mr_admin_quiet(instance->admin)) {
         if (next(arg, DRAIN_LOOK_MS) == MR_ORDER_STOP) {
             mr_log(MR_WARN, "stopping at once: what was not decided is undone and will be done "
                             "again");

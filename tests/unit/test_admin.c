@@ -47,13 +47,14 @@ static void before_metrics(void *arg)
 
 static atomic_int rehearsals;
 static atomic_bool slow; /* until somebody stops it, or this turns false */
+static atomic_bool deaf; /* and does not heed a stop */
 
 static const char *rehearse(void *arg, const struct mr_admin_query *query, const atomic_bool *end,
                             struct mr_buf *out)
 {
     (void)arg;
     rehearsals++;
-    while (slow && !*end)
+    while (slow && (deaf || !*end))
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
     mr_buf_printf(out, "%s of \"%s\"", query->json ? "json" : "text", query->pipeline);
     return *end ? "ended" : "differs";
@@ -352,6 +353,25 @@ static void a_stop_ends_the_rehearsal_that_runs(void **state)
     slow = false;
 }
 
+static void an_end_need_not_wait_for_a_rehearsal_that_does_not_heed_it(void **state)
+{
+    (void)state;
+    struct mr_admin *admin = start_on("127.0.0.1:0");
+    assert_true(mr_admin_quiet(NULL));
+    slow = deaf = true;
+    int fd = send_rehearse(admin);
+    assert_false(mr_admin_quiet(admin)); /* at once */
+    char *answer = ask(admin, "POST", "/rehearse", LOCAL);
+    assert_int_equal(status_of(answer), 409);
+    free(answer);
+    slow = deaf = false;
+    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+    while (!mr_admin_quiet(admin))
+        assert_true(mr_clock_mono_ms() < deadline);
+    mr_admin_stop(admin);
+    close(fd);
+}
+
 static void answers_carry_protective_headers(void **state)
 {
     char *answer = get(*state, "/readyz");
@@ -555,6 +575,7 @@ int main(void)
         SERVED(probes_are_answered_while_a_rehearsal_runs_and_a_second_one_is_not),
         SERVED(whoever_leaves_before_the_answer_leaves_nothing_behind),
         cmocka_unit_test(a_stop_ends_the_rehearsal_that_runs),
+        cmocka_unit_test(an_end_need_not_wait_for_a_rehearsal_that_does_not_heed_it),
         SERVED(answers_carry_protective_headers),
         SERVED(a_foreign_host_or_origin_is_refused),
         cmocka_unit_test(the_name_that_listen_gives_is_a_good_host),
