@@ -21,6 +21,7 @@
 enum {
     QUIET_MS = 100,  /* an editor that writes several files is done by then */
     BURST_MS = 1000, /* who writes all the time is not waited for */
+    LINKS_MAX = 8,   /* symbolic links to symbolic links */
     EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB |
              IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
 };
@@ -111,12 +112,54 @@ static void add_path(struct mr_file_watch *watch, const char *path)
     look_for(watch, &watch->directories[watch->n_directories++]);
 }
 
+/* Each symbolic link on the way to `path`: whoever exchanges it exchanges the file. */
+static void add_links(struct mr_file_watch *watch, const char *path, int depth)
+{
+    char target[PATH_MAX];
+    for (size_t len = 1; *path && depth; len++) {
+        if (path[len] && path[len] != '/')
+            continue;
+        char *link = mr_strndup(path, len);
+        ssize_t n = readlink(link, target, sizeof target - 1);
+        if (n > 0) {
+            struct mr_buf next = {0};
+            const char *slash = strrchr(link, '/');
+            target[n] = '\0';
+            if (*target != '/' && slash)
+                mr_buf_put(&next, link, (size_t)(slash - link) + 1);
+            mr_buf_put_text(&next, target);
+            add_path(watch, link);
+            add_links(watch, mr_buf_cstr(&next), depth - 1);
+            mr_buf_fini(&next);
+        }
+        free(link);
+        if (!path[len])
+            break;
+    }
+}
+
+/* Directories that are not there are looked for while somebody names them: a release that was
+ * removed is not. */
+static void forget_missing(struct mr_file_watch *watch)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < watch->n_directories; i++)
+        if (watch->directories[i].wd < 0)
+            free(watch->directories[i].path);
+        else
+            watch->directories[n++] = watch->directories[i];
+    watch->n_directories = n;
+    watch->n_missing = 0;
+}
+
 void mr_file_watch_add(struct mr_file_watch *watch, const char *files)
 {
+    forget_missing(watch);
     while (*files) {
         size_t len = strcspn(files, "\n");
         char *path = mr_strndup(files, len), *target = realpath(path, NULL);
         add_path(watch, path);
+        add_links(watch, path, LINKS_MAX);
         if (target)
             add_path(watch, target);
         free(target);
@@ -153,9 +196,20 @@ static bool is_unfinished(const char *directory, const char *name)
     return unfinished;
 }
 
+/* It may be known by several names, links to it. */
+static void lose_directory(struct mr_file_watch *watch, int wd)
+{
+    for (size_t i = 0; i < watch->n_directories; i++)
+        if (watch->directories[i].wd == wd) {
+            watch->directories[i].wd = -1;
+            watch->n_missing++;
+        }
+    note_change(watch);
+}
+
 static void take_event(struct mr_file_watch *watch, const struct inotify_event *event)
 {
-    struct directory *directory = NULL;
+    const struct directory *directory = NULL;
     for (size_t i = 0; i < watch->n_directories && !directory; i++)
         if (watch->directories[i].wd == event->wd)
             directory = &watch->directories[i];
@@ -165,10 +219,8 @@ static void take_event(struct mr_file_watch *watch, const struct inotify_event *
         return; /* one that is not watched any more */
     } else if (event->mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) {
         if (event->mask & IN_MOVE_SELF)
-            inotify_rm_watch(watch->fd, directory->wd);
-        directory->wd = -1;
-        watch->n_missing++;
-        note_change(watch);
+            inotify_rm_watch(watch->fd, event->wd);
+        lose_directory(watch, event->wd);
     } else if (event->len && counts(watch, event->name) &&
                !(event->mask & IN_CREATE && is_unfinished(directory->path, event->name))) {
         note_change(watch);

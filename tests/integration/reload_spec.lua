@@ -365,6 +365,33 @@ describe("a reload", function()
       wait_for("reloaded: bundle ", function() version("two", 4) end)
       assert.equal(0, (d:stop()))
     end)
+
+    it("follows a link to a directory that is exchanged, also behind another link", function()
+      local app = s.dir .. "/app"
+      local function release(n)
+        shell.run { "mkdir", "-p", app .. "/releases/" .. n }
+        shell.write(app .. "/releases/" .. n .. "/script.lua", versioned("v" .. n))
+      end
+      local function link(name, to)
+        shell.run { "sh", "-c", ("cd '%s' && ln -s %s new && mv -T new %s"):format(app, to, name) }
+      end
+      release(1)
+      link("stable", "releases/1")
+      link("current", "stable")
+      s.promo.script = app .. "/current/script.lua"
+      start_watching()
+      release(2)
+      wait_for("reloaded: bundle ", function() link("stable", "releases/2") end)
+      wait_for("reloaded: bundle ", function() shell.write(app .. "/releases/2/script.lua", versioned("v3")) end)
+      release(4)
+      wait_for("reloaded: bundle ", function() link("current", "releases/4") end)
+      shell.run { "rm", "-r", app .. "/releases/1", app .. "/releases/2" }
+      wait_for("reloaded: bundle ", function() shell.write(app .. "/releases/4/script.lua", versioned("v5")) end)
+      s:feed(2, 2)
+      s:wait_rows(10)
+      assert.equal(10, rows_of("v5"))
+      assert.equal(0, (d:stop()))
+    end)
   end)
 
   it("hundreds of times costs no memory", function()
