@@ -91,6 +91,16 @@ static const char *header(const char *head, const char *name, size_t *len)
     return NULL;
 }
 
+/* It was stopped, say. Half a report is none. */
+static int cut_off(const char *listen)
+{
+    fprintf(stderr,
+            "millrace try: the daemon on %s (admin.listen) ended the connection before its answer "
+            "was complete\n",
+            listen);
+    return MR_EXIT_UNREACHABLE;
+}
+
 /* What the daemon said, to stdout; the exit code. */
 static int pass_on(struct mr_buf *answer, const char *listen)
 {
@@ -102,12 +112,17 @@ static int pass_on(struct mr_buf *answer, const char *listen)
     char *text = answer->ptr, *body = strstr(text, "\r\n\r\n");
     int status = 0;
     size_t len = 0;
+    if (!answer->len)
+        return cut_off(listen);
     if (sscanf(text, "HTTP/1.%*d %d", &status) != 1 || !body) {
         fprintf(stderr, "millrace try: what answers on %s (admin.listen) is no millrace\n", listen);
         return MR_EXIT_UNREACHABLE;
     }
     *body = '\0';
     body += strlen("\r\n\r\n");
+    const char *length = header(text, "Content-Length", &len);
+    if (len && strtoull(length, NULL, 10) != (size_t)(answer->ptr + answer->len - body))
+        return cut_off(listen);
     const char *result = header(text, "Millrace-Result", &len);
     for (size_t i = 0; status == OK_STATUS && i < sizeof codes / sizeof *codes; i++)
         if (len == strlen(codes[i].result) && strncmp(result, codes[i].result, len) == 0) {
