@@ -79,13 +79,14 @@ static bool load_editions(struct mr_candidate *candidate, const struct mr_node *
             mr_edition_release(after);
             after = mr_edition_acquire(before);
         }
+        const struct mr_node *running = mr_node_child(mr_node_at(in_force, "pipelines"), c->name);
         candidate->pipelines[candidate->n++] = (struct mr_candidate_pipeline){
             .name = c->name,
             .before = before,
             .after = after,
+            .in_force = mr_edition_settings(running),
             .settings = mr_edition_settings(c),
-            .differs = after != before ||
-                       !mr_node_equal(mr_node_child(mr_node_at(in_force, "pipelines"), c->name), c),
+            .differs = after != before || !mr_node_equal(running, c),
         };
     }
     return ok;

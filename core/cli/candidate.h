@@ -15,6 +15,7 @@ struct mr_candidate_pipeline {
     const char *name;
     struct mr_edition *before; /* in use, or decided */
     struct mr_edition *after;  /* the same pointer: nothing that the script could notice differs */
+    struct mr_worker_settings in_force; /* beside `before`, whose configuration may be older */
     struct mr_worker_settings settings;
     bool differs; /* in the script or in any option */
 };

@@ -98,6 +98,7 @@ static bool load_bundle(struct edition *edition, struct mr_buf *files, struct mr
     struct mr_bundle *bundle = mr_bundle_new(options.path);
     struct mr_script *script = NULL;
     options.bundle = bundle;
+    options.quiet = true; /* this state only looks: `init` counts and logs in those that work */
     bool ok = mr_script_open(&options, &script, err);
     const char *file;
     for (size_t i = 0; files && (file = mr_bundle_file(bundle, i)); i++)

@@ -144,10 +144,9 @@ static void rehearse_pipeline(struct mr_wiring *wiring, const struct mr_candidat
         mr_rehearsal_tell_problem(&tell, err.msg);
         goto out;
     }
-    struct mr_worker_settings old = mr_edition_settings(mr_edition_node(pipeline->before));
     struct mr_rehearse_options options = {
         .before = {stage.before, stage.topics_before.items, stage.topics_before.n,
-                   old.max_message_bytes},
+                   pipeline->in_force.max_message_bytes},
         .after = {stage.after, stage.topics_after.items, stage.topics_after.n,
                   pipeline->settings.max_message_bytes},
         .lookup = stage.lookup,

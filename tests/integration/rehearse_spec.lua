@@ -150,14 +150,30 @@ describe("a rehearsal", function()
 
   it("counts nothing and logs nothing for the script", function()
     s:script(promo("return msg.restaurant_id", 'ctx.count("seen") ctx.log("looked") return msg.restaurant_id')
-      :gsub("function promo.key%(msg%)", "function promo.key(msg, ctx)"))
+      :gsub("function promo.key%(msg%)", "function promo.key(msg, ctx)")
+      :gsub("return promo%s*$", 'function promo.init(ctx) ctx.count("began") end\n%0'))
     start()
+    assert.equal(1, d:metric("^millrace_script_count_total$", '"began"'), "looking at the script counted, too")
     assert.equal(4, d:metric("^millrace_script_count_total$", '"seen"'))
     shell.write(script, shell.read(script) .. "\n-- again\n")
     local log = reload("reloaded: bundle ")
     assert.truthy(log:find("4 messages: no difference", 1, true), log)
     assert.is_nil(log:find("looked", 1, true), log)
     assert.equal(4, d:metric("^millrace_script_count_total$", '"seen"'))
+    assert.equal(2, d:metric("^millrace_script_count_total$", '"began"'))
+  end)
+
+  it("compares with max_message as it is in force, not as it was when the script came", function()
+    start()
+    s.promo.max_message = "1KB"
+    s:write_config()
+    reload("changed: pipelines.promo.max_message")
+    s:produce { { value = scene.campaign { adv_campaign_id = "b1", restaurant_id = "r1",
+      adv_campaign_content = ("x"):rep(2000) }, partition = 0 } }
+    d:wait_log("(too_large)", 20)
+    shell.write(script, SAME)
+    local log = reload("reloaded: bundle ")
+    assert.truthy(log:find("rehearsal of promo: 5 messages: no difference (20 outputs, 1 error), ", 1, true), log)
   end)
 
   it("ends in time although the new script never does", function()
