@@ -38,8 +38,10 @@ static void on_assigned(struct mr_worker *worker)
     worker->claim_at_ms = 0;
     worker->source_away = false;
     mr_worker_set_status(worker, n == 0, n ? "claiming its partitions" : NULL);
-    if (!n)
+    if (!n) {
+        worker->left_job = false;
         mr_worker_set_joined(worker);
+    }
     mr_fault_point("assigned", "rebalance");
     mr_log(MR_INFO, "assigned %zu partition%s", n, n == 1 ? "" : "s");
 }

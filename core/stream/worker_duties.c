@@ -162,6 +162,7 @@ void mr_worker_claim_due(struct mr_worker *worker)
         worker->claim_at_ms = mr_clock_mono_ms() + mr_worker_backoff_ms(worker);
         mr_worker_set_status(worker, false, err.msg);
     } else if (!left) {
+        worker->left_job = false; /* who has it knows by now */
         mr_worker_set_status(worker, true, NULL);
         mr_worker_set_joined(worker);
     }

@@ -29,6 +29,7 @@ bool mr_worker_open_script(struct mr_worker *worker, struct mr_error *err)
     if (!worker->script || rows != worker->script_rows ||
         (table && !mr_lookup_schema_equal(worker->script_columns, mr_table_schema(table)))) {
         mr_worker_close_beside(worker);
+        mr_pipeline_unpin(&worker->pipeline); /* it may be of the old shape; the unit is empty */
         if (worker->script)
             worker->script->ops->close(worker->script);
         worker->script = NULL;

@@ -71,6 +71,8 @@ static void close_script(struct mr_beside *beside)
     if (beside->script)
         beside->script->ops->close(beside->script);
     beside->script = NULL;
+    mr_lookup_schema_free(beside->columns);
+    beside->columns = NULL;
 }
 
 static void clear(struct mr_beside *beside)
@@ -80,11 +82,29 @@ static void clear(struct mr_beside *beside)
     *beside = (struct mr_beside){0};
 }
 
+/* Those of the lookup now, which may not be those of the script in use any more: that is found out
+ * with a message only, and a script may have been edited because of it. NULL: no lookup. */
+static struct mr_lookup_schema *copy_columns(const struct mr_worker *worker)
+{
+    struct mr_pin pin = {0};
+    if (!worker->script_columns)
+        return NULL;
+    if (!mr_lookup_pin(worker->options.lookup, &pin))
+        return mr_lookup_schema_copy(worker->script_columns);
+    struct mr_lookup_schema *columns = mr_lookup_schema_copy(mr_table_schema(pin.table));
+    mr_lookup_unpin(worker->options.lookup, &pin);
+    return columns;
+}
+
 static bool open_script(struct mr_worker *worker, struct mr_beside *beside, struct mr_error *err)
 {
     const struct mr_worker_factory *factory = &worker->options.factory;
-    return factory->script(factory->arg, worker->options.index, beside->edition,
-                           worker->script_columns, worker->script_rows, &beside->script, err);
+    beside->columns = copy_columns(worker);
+    if (factory->script(factory->arg, worker->options.index, beside->edition, beside->columns,
+                        worker->script_rows, &beside->script, err))
+        return true;
+    close_script(beside);
+    return false;
 }
 
 /* Takes the edition. */
@@ -129,7 +149,9 @@ static void note_decision(struct mr_worker *worker, struct mr_edition *edition,
         .there = true, .serial = serial, .edition = edition, .settings = *settings};
     if (worker->tried.serial == serial) {
         coming->script = worker->tried.script;
+        coming->columns = worker->tried.columns;
         worker->tried.script = NULL;
+        worker->tried.columns = NULL;
     }
 }
 
@@ -154,17 +176,6 @@ void mr_worker_heed_offer(struct mr_worker *worker)
         try_offer(worker, offer.offered, &offer.offered_settings, offer.serial);
 }
 
-/* Of which it may not be known, after an error, until the partition is claimed again. */
-static bool fan_out_is_half_sent(const struct mr_worker *worker)
-{
-    for (size_t i = 0; i < worker->n_parts; i++) {
-        const struct mr_part *part = &worker->parts[i];
-        if (part->has_job || (part->had_job && !part->claimed))
-            return true;
-    }
-    return false;
-}
-
 static void take_settings(struct mr_worker *worker, const struct mr_worker_settings *settings)
 {
     /* Else it stays as small as failures have made it. */
@@ -183,6 +194,10 @@ static bool take_script(struct mr_worker *worker, struct mr_beside *coming, stru
     worker->script->ops->close(worker->script);
     worker->script = worker->pipeline.script = coming->script;
     coming->script = NULL;
+    mr_lookup_schema_free(worker->script_columns); /* the old script has borrowed them */
+    worker->script_columns = coming->columns;
+    coming->columns = NULL;
+    mr_pipeline_unpin(&worker->pipeline); /* the next message asks whether the table has them */
     mr_edition_release(worker->edition);
     worker->edition = mr_edition_acquire(coming->edition);
     return true;
@@ -192,7 +207,7 @@ void mr_worker_swap_if_due(struct mr_worker *worker)
 {
     struct mr_error err;
     struct mr_beside *coming = &worker->coming;
-    if (!coming->there || !worker->script || fan_out_is_half_sent(worker))
+    if (!coming->there || !worker->script || mr_worker_has_job(worker))
         return;
     /* The open unit borrows from the old script, and is made wholly by it. */
     if (!mr_unit_empty(&worker->unit) && !mr_worker_commit_unit(worker))

@@ -76,8 +76,19 @@ struct mr_part *mr_worker_find_part(struct mr_worker *worker, const struct mr_re
     return NULL;
 }
 
+bool mr_worker_has_job(const struct mr_worker *worker)
+{
+    for (size_t i = 0; i < worker->n_parts; i++) {
+        const struct mr_part *part = &worker->parts[i];
+        if (part->has_job || (part->had_job && !part->claimed))
+            return true;
+    }
+    return worker->left_job;
+}
+
 void mr_worker_drop_parts(struct mr_worker *worker)
 {
+    worker->left_job = mr_worker_has_job(worker);
     for (size_t i = 0; i < worker->n_parts; i++)
         mr_part_fini(&worker->parts[i]);
     free(worker->parts);

@@ -33,6 +33,7 @@ struct mr_beside {
     unsigned serial; /* of the offer */
     struct mr_edition *edition;
     struct mr_script *script;
+    struct mr_lookup_schema *columns; /* with which it was opened; the script borrows them */
     struct mr_worker_settings settings;
 };
 
@@ -59,6 +60,7 @@ struct mr_worker {
     struct mr_part *parts;
     size_t n_parts;
 
+    bool left_job;   /* a fan-out was half sent when the partitions went; it may come back to us */
     bool claims_due; /* some partition is not claimed */
     int64_t claim_at_ms;
     size_t claim_next;    /* whose turn it is */
@@ -94,6 +96,9 @@ int mr_worker_backoff_ms(struct mr_worker *worker);
 void mr_worker_wait_backoff(struct mr_worker *worker);
 struct mr_part *mr_worker_find_part(struct mr_worker *worker, const struct mr_record *rec);
 void mr_worker_drop_parts(struct mr_worker *worker);
+/* Some fan-out is half sent, or may be: after an error, or a rebalance, nobody knows until the
+ * partitions are claimed again. */
+bool mr_worker_has_job(const struct mr_worker *worker);
 void mr_worker_reset_unit(struct mr_worker *worker);
 /* Reads on at the positions of what is claimed, unless paused; nothing else is fetched meanwhile.
  */

@@ -40,11 +40,12 @@ struct bench {
     struct mr_worker_options options;
     struct edition a, b;
     /* Calls of the scripts, and at which of them what happens. */
-    int calls, offer_at, decide_from;
+    int calls, offer_at, decide_from, rebalance_at;
     bool offered, decided, take;
     enum mr_vote vote;
     struct mr_error err;
     atomic_int open, opened_b, freed;
+    size_t columns_b;   /* of the lookup, when B was opened last */
     size_t rows_before; /* of the unit */
     size_t mixed;       /* units */
 };
@@ -126,6 +127,8 @@ static void on_call(void *arg)
 {
     struct bench *bench = arg;
     bench->calls++;
+    if (bench->rebalance_at && bench->calls == bench->rebalance_at)
+        bench->world.rebalance = true;
     if (bench->offer_at && bench->calls == bench->offer_at) {
         mr_worker_offer(bench->worker, &bench->b.base, &bench->options.settings);
         bench->offered = true;
@@ -156,6 +159,8 @@ static bool make_script(void *arg, int index, const struct mr_edition *edition,
     (*out)->ops = &ops;
     atomic_fetch_add(&bench->open, 1);
     atomic_fetch_add(&bench->opened_b, edition == &bench->b.base);
+    if (edition == &bench->b.base)
+        bench->columns_b = lookup->n_columns;
     return true;
 }
 
@@ -350,6 +355,24 @@ static void a_half_sent_fan_out_keeps_its_script(void **state)
     }
 }
 
+/* Of another group member, say: all partitions are taken away, and this one comes back. */
+static void a_half_sent_fan_out_keeps_its_script_over_a_rebalance(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 500);
+    bench.options.settings.unit_outputs = 5;
+    mem_add(&bench.world, 0, "a big");
+    mem_add(&bench.world, 0, "b next");
+    bench.offer_at = 10;
+    bench.rebalance_at = 30; /* after the decision, in the middle */
+    bench_run_until(&bench, "next", "b-0499");
+    assert_true(bench.decided && bench.world.rows_at_rebalance > 0);
+    assert_int_equal(made_by(&bench.world, "big", 'a', 500), 'A');
+    assert_int_equal(made_by(&bench.world, "next", 'b', 500), 'B');
+    bench_fini(&bench);
+}
+
 static void what_does_not_open_or_is_not_wanted_changes_nothing(void **state)
 {
     (void)state;
@@ -410,6 +433,58 @@ static void other_settings_leave_the_script_alone(void **state)
     assert_int_equal(mr_worker_free(bench.worker), 0);
     assert_int_equal(bench.opened_b, 0);
     bench_fini(&bench);
+}
+
+/* "a" with one row, and one column more than the others have. */
+static struct mr_table *wider_table(void)
+{
+    const struct mr_lookup_column columns[] = {
+        {"k", MR_TEXT, "text"}, {"client", MR_TEXT, "text"}, {"more", MR_TEXT, "text"}};
+    const struct mr_lookup_schema schema = {"subscribers", columns, 1, 3};
+    const struct mr_value values[] = {{.type = MR_TEXT, .bytes = {"a", 1}},
+                                      {.type = MR_TEXT, .bytes = {"a-0000", 6}},
+                                      {.type = MR_TEXT, .bytes = {"more", 4}}};
+    struct mr_table_builder *builder = mr_table_builder_new(&schema, true, 0);
+    struct mr_table *table = NULL;
+    struct mr_error err;
+    assert_true(mr_table_builder_add(builder, values, &err));
+    assert_true(mr_table_builder_finish(builder, &table, &err));
+    return table;
+}
+
+static void a_script_is_opened_with_the_columns_that_the_lookup_has_got_meanwhile(void **state)
+{
+    (void)state;
+    for (int back = 0; back < 2; back++) {
+        struct bench bench;
+        struct mr_thread thread;
+        struct mr_error err;
+        bench_init(&bench, 1);
+        bench.options.settings.linger_ms = 20;
+        bench_start(&bench);
+        mem_add(&bench.world, 0, "a first");
+        mr_thread_start(&thread, run, bench.worker);
+        wait_for(&bench.world.rows, "firstA|a-0000");
+        mr_lookup_swap(bench.lookup, wider_table()); /* and no message comes that would tell */
+        mr_worker_offer(bench.worker, &bench.b.base, &bench.options.settings);
+        int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
+        while (mr_worker_vote(bench.worker, &err) != MR_VOTE_YES)
+            assert_true(mr_clock_mono_ms() < deadline);
+        assert_int_equal(bench.columns_b, 3);
+        if (back)
+            mr_lookup_swap(bench.lookup, mem_table("abc", 1));
+        mr_worker_decide(bench.worker, true);
+        while (!mr_worker_settled(bench.worker))
+            assert_true(mr_clock_mono_ms() < deadline);
+        mem_add(&bench.world, 0, "a second");
+        wait_for(&bench.world.rows, "secondB|a-0000");
+        assert_int_equal(bench.columns_b, back ? 2 : 3);
+        atomic_store(&bench.stop, true);
+        assert_true(mr_thread_join(&thread, deadline));
+        assert_int_equal(mr_worker_free(bench.worker), 0);
+        assert_int_equal(bench.world.rows.n, 2);
+        bench_fini(&bench);
+    }
 }
 
 static void a_worker_that_has_not_started_says_no(void **state)
@@ -508,9 +583,11 @@ int main(void)
         cmocka_unit_test(a_new_script_takes_over_between_two_units),
         cmocka_unit_test(whatever_fails_around_a_swap_each_message_is_of_one_edition),
         cmocka_unit_test(a_half_sent_fan_out_keeps_its_script),
+        cmocka_unit_test(a_half_sent_fan_out_keeps_its_script_over_a_rebalance),
         cmocka_unit_test(what_does_not_open_or_is_not_wanted_changes_nothing),
         cmocka_unit_test(a_decision_that_never_came_is_forgotten_at_the_end),
         cmocka_unit_test(other_settings_leave_the_script_alone),
+        cmocka_unit_test(a_script_is_opened_with_the_columns_that_the_lookup_has_got_meanwhile),
         cmocka_unit_test(a_worker_that_has_not_started_says_no),
         cmocka_unit_test(one_worker_that_cannot_keeps_all_from_it),
     };
