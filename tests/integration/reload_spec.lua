@@ -371,6 +371,7 @@ describe("a reload", function()
       local function release(n)
         shell.run { "mkdir", "-p", app .. "/releases/" .. n }
         shell.write(app .. "/releases/" .. n .. "/script.lua", versioned("v" .. n))
+        if n > 1 then shell.run { "cp", s.dir .. "/config.lua", app .. "/releases/" .. n .. "/config.lua" } end
       end
       local function link(name, to)
         shell.run { "sh", "-c", ("cd '%s' && ln -s %s new && mv -T new %s"):format(app, to, name) }
@@ -378,6 +379,7 @@ describe("a reload", function()
       release(1)
       link("stable", "releases/1")
       link("current", "stable")
+      shell.run { "ln", "-sf", "app/current/config.lua", s.dir .. "/config.lua" }
       s.promo.script = app .. "/current/script.lua"
       start_watching()
       release(2)
