@@ -152,6 +152,20 @@ bool mr_text_utf8_valid(const char *bytes, size_t len)
     return true;
 }
 
+void mr_text_clean(char *text)
+{
+    size_t len = strlen(text);
+    for (size_t at = 0; at < len;) {
+        size_t n = 1;
+        while (n <= 4 && at + n <= len && !mr_text_utf8_valid(text + at, n))
+            n++;
+        bool valid = n <= 4 && at + n <= len;
+        if (!valid)
+            text[at] = '?';
+        at += valid ? n : 1;
+    }
+}
+
 /* Digits as 0x10 | value, 0 for what is none: the tables keep random digits from being
  * mispredicted. */
 #define HEX_DIGITS                                                                                 \

@@ -20,6 +20,8 @@ void mr_text_int(struct mr_buf *buf, int64_t value);
 bool mr_text_float(struct mr_buf *buf, double value);
 
 bool mr_text_utf8_valid(const char *bytes, size_t len);
+/* What is not UTF-8 becomes '?': texts of scripts go into logs, labels and Postgres. */
+void mr_text_clean(char *text);
 
 /* Exactly 36 characters, lower case, 8-4-4-4-12: what uuid_out prints. Anything else is not a uuid
  * here. */

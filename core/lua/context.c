@@ -15,6 +15,7 @@
 #include <lua.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 
 static const char ctx_meta_key = 'x', headers_meta_key = 'h', current_key = 'm';
 
@@ -107,6 +108,8 @@ static int l_read_only(lua_State *L)
 
 /* --- log and count --- */
 
+enum { LOG_MAX = 8192 }; /* bytes of a line; the rest is cut off */
+
 static int l_log(lua_State *L)
 {
     struct mr_view *view = lua_touserdata(L, lua_upvalueindex(1));
@@ -123,13 +126,16 @@ static int l_log(lua_State *L)
             luaL_addchar(&line, ' ');
     }
     luaL_pushresult(&line);
-    const char *text = lua_tostring(L, -1);
+    const char *whole = lua_tostring(L, -1);
+    char *text = mr_strndup(whole, strnlen(whole, LOG_MAX)); /* nothing raises while it is there */
+    mr_text_clean(text);
     const struct mr_record *rec = view->rec;
     if (rec)
         mr_log_every(&view->gate, level, "script: %s (%s/%" PRId32 "@%" PRId64 ")", text,
                      rec->topic, rec->partition, rec->offset);
     else
         mr_log_every(&view->gate, level, "script: %s", text);
+    free(text);
     return 0;
 }
 

@@ -135,8 +135,9 @@ static int l_time_parse(lua_State *L)
 {
     int64_t seconds;
     double part;
-    const char *text = luaL_checkstring(L, 1);
-    if (!parse_time(text, &seconds, &part)) {
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    if (strlen(text) != len || !parse_time(text, &seconds, &part)) {
         luaL_pushfail(L);
         lua_pushfstring(L, "'%s' is not a time such as 2026-11-22T17:31:18Z", text);
         return 2;

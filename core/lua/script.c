@@ -20,21 +20,6 @@
 
 static const char message_key = 'm';
 
-/* Texts that a script made go into logs, labels and Postgres: what is not UTF-8 becomes '?'. */
-static void clean(char *text)
-{
-    size_t len = strlen(text);
-    for (size_t at = 0; at < len;) {
-        size_t n = 1;
-        while (n <= 4 && at + n <= len && !mr_text_utf8_valid(text + at, n))
-            n++;
-        bool valid = n <= 4 && at + n <= len;
-        if (!valid)
-            text[at] = '?';
-        at += valid ? n : 1;
-    }
-}
-
 static void drop(struct mr_script_state *state, const char *reason)
 {
     state->verdict = MR_VERDICT_DROP;
@@ -81,7 +66,7 @@ static void run_filter(lua_State *L, struct mr_script_state *state, int msg)
             return;
         }
         snprintf(state->reason_text, sizeof state->reason_text, "%s", lua_tostring(L, msg + 2));
-        clean(state->reason_text);
+        mr_text_clean(state->reason_text);
         reason = state->reason_text;
     }
     drop(state, reason);
@@ -273,7 +258,7 @@ static enum mr_verdict run(struct mr_script_state *state, int (*job)(lua_State *
         }
     }
     if (state->verdict == MR_VERDICT_REJECT)
-        clean(err->msg);
+        mr_text_clean(err->msg);
     if (state->verdict == MR_VERDICT_DROP)
         *reason = state->reason;
     return state->verdict;

@@ -9,6 +9,13 @@ local function error_of(body)
   return (script.map(body):process({ value = "1" }).error:match("^[^\n]*"):gsub("^.-%.lua:%d+: ", ""))
 end
 
+describe("time.parse", function()
+  it("takes no text with a NUL behind the time", function()
+    assert.equal('{"v":true}', script.value(script.map("return { v = time.parse('2026-11-22\\0junk') == nil }")
+      :process { value = "{}" }))
+  end)
+end)
+
 describe("json", function()
   it("decodes and encodes as messages are", function()
     assert.equal('"{\\"a\\":[1,2.0,null,{},[]],\\"b\\":9007199254740993}"',

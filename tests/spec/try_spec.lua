@@ -212,6 +212,15 @@ describe("millrace try", function()
     assert.same({ x = 2 }, lines[2].message.value.value)
   end)
 
+  it("keeps what a script logs within bounds: UTF-8, and no more than some kilobytes a line", function()
+    shell.write(dir .. "/mapped.lua",
+      "return { map = function(_, ctx) ctx.log('\\255 ' .. ('x'):rep(1e6)) return {} end }")
+    local _, status, err = try("{}\n", "mapped")
+    assert.equal(0, status, err)
+    assert.truthy(err:find("script: ? xxx", 1, true), err:sub(1, 200))
+    assert.is_true(#err < 10000)
+  end)
+
   it("shows texts as they are, JSON as JSON, and headers with the same name", function()
     local lines = try('{"text":"plain"}\n{"text":"[1]"}\n{"text":"17"}\n', "mapped")
     assert.equal("plain", lines[1].message.value)
