@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/thread.h"
 #include "stream/refresh_metrics.h"
 
@@ -178,6 +179,7 @@ static bool load(struct mr_refresh *refresh, struct mr_table **table, struct mr_
     if (options->loading)
         options->loading(options->arg, true, false);
     bool ok = refresh->feed->ops->load(refresh->feed, table, err);
+    mr_memory_give_back(); /* what the load took besides */
     if (options->loading)
         options->loading(options->arg, false, ok);
     return ok;
