@@ -51,6 +51,7 @@ def arguments():
     parser.add_argument("--publish", action="store_true", help="put tables and plots into docs/ too (later: bench/publish.py)")
     parser.add_argument("--feedback", default="plain", choices=["plain", "partitioned"],
                         help="the table that all of them write: as it is, or in 4 partitions by hash")
+    parser.add_argument("--churn", type=int, default=0, metavar="N", help="that many other subscriptions change each second, all the while")
     parser.add_argument("--out", default=os.path.join(ROOT, "build", "bench"), help="where the JSON goes (default build/bench)")
     args = parser.parse_args()
     args.pairs = args.pairs or (1 if args.quick else 5)
@@ -181,6 +182,8 @@ def rounds(stage, workload, specs, args):
     fill = Child([program("feed"), *workload.arguments()], stdin=subprocess.DEVNULL)
     if fill.end():
         raise Failed("the table could not be filled")
+    if args.churn:
+        stage.churn(args.churn)
     made = [subjects.make(spec, stage, args.compression) for spec in specs]
     runs = []
     once = latency_once if workload.kind == "latency" else run_once
@@ -191,6 +194,8 @@ def rounds(stage, workload, specs, args):
             report.line(workload, run)
             if n:
                 runs.append(run)
+    if args.churn:
+        stage.end_churn()
     return {"workload": workload.name, "title": workload.title, "compression": args.compression, "kind": workload.kind, "outputs": workload.outputs,
             "campaigns": workload.campaigns, "base": specs[-1], "subjects": specs, "runs": runs}
 
@@ -220,7 +225,7 @@ def inside(args):
     stage = Stage()
     if args.feedback == "partitioned":
         stage.partition_feedback(4)
-    results = {"began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": sys.argv[1:], "pairs": args.pairs, "quick": args.quick, "feedback": args.feedback,
+    results = {"began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": sys.argv[1:], "pairs": args.pairs, "quick": args.quick, "feedback": args.feedback, "churn": args.churn,
                "compression": args.compression, "machine": report.machine(), "workloads": []}
     path = os.path.join(args.out, time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime()))
     failed = 0

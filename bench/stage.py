@@ -136,6 +136,22 @@ class Stage:
                      f"for values with (modulus {n}, remainder {i})")
             self.sql(f"create index on subscribers_feedback_{i} (id)")
 
+    def churn(self, rate):
+        """Rows that no campaign reaches are inserted, updated and deleted, until end_churn."""
+        with open(os.path.join(ROOT, "tests/lookup/churn.sql")) as file:
+            self.sql(file.read().rstrip().rstrip(";"))
+        self.churning = subprocess.Popen(["psql", "-qX", self.dsn, "-c", f"call churn(36000, {rate})"], stderr=subprocess.DEVNULL,
+                                         env={**os.environ, "PGAPPNAME": "churn", "PGOPTIONS": "-c synchronous_commit=off"})
+        until(lambda: self.sql("select exists (select from subscribers_restaurants where restaurant_id = 'churn1')") == "t",
+              alive=lambda: self.churning.poll() is None, what="the churn")
+
+    def end_churn(self):
+        alive = self.churning.poll() is None
+        self.sql("select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'churn'")
+        self.churning.wait()
+        if not alive:
+            raise Failed("the churn ended before the runs did")
+
     def clear(self):
         """What a run before has left: dirty pages, rows."""
         self.sql("truncate subscribers_feedback")
