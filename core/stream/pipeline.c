@@ -253,6 +253,13 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
             verdict = MR_VERDICT_STOP;
             goto out;
         }
+        /* What it writes into the message is there in every chunk; what it returns stays as it was.
+         */
+        const struct mr_bytes *unused;
+        size_t n_unused;
+        verdict = ops->key(script, &ctx, &unused, &n_unused, &pass->reason, err);
+        if (verdict != MR_VERDICT_EMIT && verdict != MR_VERDICT_DROP)
+            goto out;
     } else if (pipeline->lookup) {
         verdict = ops->key(script, &ctx, &keys, &n_keys, &pass->reason, err);
         if (verdict != MR_VERDICT_EMIT)

@@ -184,6 +184,17 @@ describe("a long fan-out with each", function()
     assert.equal("1", run(1000, 10, "if row.n == 1 then return { n = row.n } end"))
   end)
 
+  it("finds in every unit what key has written into the message", function()
+    local s = assert(script.joined([[
+      local s = {}
+      function s.key(msg) msg.seen = "yes" return msg.id end
+      function s.each(msg, row) return { n = row.n, seen = msg.seen } end
+      return s]], { unit_outputs = 1 }))
+    local rows = {}
+    for i = 1, 3 do rows[i] = { id = "a", name = "x" .. i, n = i } end
+    assert.same({ '{"n":1,"seen":"yes"}', '{"n":2,"seen":"yes"}', '{"n":3,"seen":"yes"}' }, values(script.run(s, { rows = rows })))
+  end)
+
   it("counts each row once", function()
     local s = assert(script.joined([[
       local s, seen = {}, 0
