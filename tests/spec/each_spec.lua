@@ -192,7 +192,8 @@ describe("a long fan-out with each", function()
       return s]], { unit_outputs = 1 }))
     local rows = {}
     for i = 1, 3 do rows[i] = { id = "a", name = "x" .. i, n = i } end
-    assert.same({ '{"n":1,"seen":"yes"}', '{"n":2,"seen":"yes"}', '{"n":3,"seen":"yes"}' }, values(script.run(s, { rows = rows })))
+    assert.same({ '{"n":1,"seen":"yes"}', '{"n":2,"seen":"yes"}', '{"n":3,"seen":"yes"}' },
+      values(script.run(s, { rows = rows })))
   end)
 
   it("counts each row once", function()
