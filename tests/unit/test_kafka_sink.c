@@ -244,8 +244,9 @@ static void a_missing_topic_is_a_sentence(void **state)
 {
     (void)state;
     struct mr_error err;
-    open_sink("topic.metadata.propagation.max.ms", "2000", 0);
+    /* First: a producer asks for the topic as soon as it is there. */
     rd_kafka_mock_topic_set_error(mock.cluster, "out", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    open_sink("topic.metadata.propagation.max.ms", "2000", 0);
     assert_false(send_numbered(sink, "a", 2, &err));
     assert_int_equal(err.action, MR_RETRY);
     assert_non_null(strstr(err.msg, "topic out does not exist"));
