@@ -65,6 +65,7 @@ static void learn(struct mr_layout *layout, const struct mr_layout_name *names, 
         mr_buf_put_char(&layout->json, ':');
         layout->json_end[i] = (uint32_t)layout->json.len;
     }
+    mr_buf_put_char(&layout->copy, '\0'); /* names may all be empty: the copy is still somewhere */
 }
 
 static size_t entry_of(const struct mr_layout_name *names, size_t n)

@@ -24,6 +24,11 @@ describe("the value", function()
     assert.same({}, got.messages[1].headers)
   end)
 
+  it("may have a field without a name, again and again", function()
+    local s = script.project "return { [''] = col.name }"
+    for _ = 1, 3 do assert.equal('{"":"Ann"}', script.value(script.run(s))) end
+  end)
+
   it("is JSON for a table, bytes for a string, fmt or placeholder, a tombstone for null", function()
     assert.equal('[1,"Ann"]', script.value(shaped "return { 1, rec.name }"))
     assert.equal("raw \255", script.value(shaped "return 'raw \\255'"))
