@@ -59,6 +59,16 @@ static void finish(struct mr_script *script)
     (void)script;
 }
 
+/* Asked for what it does to the message; its keys are not those of the job. */
+static enum mr_verdict key(struct mr_script *script, const struct mr_context *ctx,
+                           const struct mr_bytes **keys, size_t *n, const char **reason,
+                           struct mr_error *err)
+{
+    (void)script, (void)ctx, (void)keys, (void)n, (void)err;
+    *reason = "no_key";
+    return MR_VERDICT_DROP;
+}
+
 static const char *bundle(const struct mr_script *script)
 {
     (void)script;
@@ -66,7 +76,7 @@ static const char *bundle(const struct mr_script *script)
 }
 
 static const struct mr_script_ops script_ops = {
-    .accept = accept_record, .project = project, .finish = finish, .bundle = bundle};
+    .accept = accept_record, .key = key, .project = project, .finish = finish, .bundle = bundle};
 
 static void give_headers(struct mr_source *source, struct mr_record *rec)
 {

