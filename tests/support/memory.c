@@ -79,6 +79,16 @@ size_t mem_count(const struct mem_log *log, const char *text)
     return n;
 }
 
+bool mem_all_read(const struct mem_world *world)
+{
+    bool all = true;
+    pthread_mutex_lock(&lock);
+    for (int p = 0; p < MEM_PARTS; p++)
+        all = all && world->read[p] == world->input[p].n;
+    pthread_mutex_unlock(&lock);
+    return all;
+}
+
 static bool strikes(struct mem_world *world, enum mem_fault fault)
 {
     if (world->fault != fault || --world->fault_in > 0)
@@ -142,6 +152,7 @@ static enum mr_event source_poll(struct mr_source *base, int timeout_ms, struct 
             event = MR_EVENT_RECORD;
         } else if (!source->told_end[p]) {
             source->told_end[p] = true;
+            source->world->read[p] = log->n;
             event = MR_EVENT_POSITION;
         }
     }

@@ -85,12 +85,17 @@ struct mem_world {
     bool rebalance;           /* the next poll says REVOKED, the one after it ASSIGNED */
     size_t rows_at_rebalance; /* rows that there were when it was told */
     _Atomic size_t polls;     /* of sources */
+    size_t read[MEM_PARTS];   /* of `input`: a source has told that it stands there, at the end */
 };
 
 void mem_world_init(struct mem_world *world);
 void mem_world_fini(struct mem_world *world);
 void mem_add(struct mem_world *world, int partition, const char *value);
 size_t mem_count(const struct mem_log *log, const char *text); /* how often it stands there */
+
+/* A source has read all of `input`; what it gave was taken before, as a later poll tells the end.
+ */
+bool mem_all_read(const struct mem_world *world);
 
 /* The member of a group of one: is assigned all MEM_PARTS partitions at the first poll. */
 struct mr_source *mem_source(struct mem_world *world);
