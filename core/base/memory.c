@@ -1,7 +1,7 @@
 /*
  * memory.c - see memory.h. The allocator is the program's choice (core/CMakeLists.txt), not this
  * room's: mimalloc's function is asked for by name and may not be there (sanitizers, a program that
- * embeds us). Tests: tests/integration/lookup_contract_spec.lua.
+ * embeds us). Tests: tests/unit/test_base.c.
  */
 #include "base/memory.h"
 

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/metrics.h"
 #include "base/text.h"
 
@@ -18,6 +19,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static void error_context_goes_in_front(void **state)
 {
@@ -244,6 +246,34 @@ static void backoff_stays_in_its_range(void **state)
     assert_true(mr_clock_backoff_ms(30, 10000) >= 5000);
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they keep what is freed */
+static size_t resident_bytes(void)
+{
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%*u %zu", &pages), 1);
+    fclose(file);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void freed_memory_is_given_back(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 4096, BLOCK = 16 << 10 };
+    static char *blocks[BLOCKS];
+    size_t before = resident_bytes();
+    for (int i = 0; i < BLOCKS; i++)
+        memset(blocks[i] = mr_alloc(BLOCK), i, BLOCK);
+    size_t peak = resident_bytes();
+    assert_true(peak > before + (size_t)BLOCKS * BLOCK / 2); /* some was there before */
+    for (int i = 0; i < BLOCKS; i++)
+        free(blocks[i]);
+    mr_memory_give_back();
+    assert_true(resident_bytes() < peak - (size_t)BLOCKS * BLOCK / 2);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +292,9 @@ int main(void)
         cmocka_unit_test(log_gate_counts_what_it_holds_back),
         cmocka_unit_test(trouble_is_told_once_until_it_changes),
         cmocka_unit_test(backoff_stays_in_its_range),
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+        cmocka_unit_test(freed_memory_is_given_back),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
