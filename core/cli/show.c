@@ -69,7 +69,7 @@ void mr_show_message(struct mr_show *show, const struct mr_trial_output *output,
     mr_buf_put_text(out, ",\"headers\":[");
     for (unsigned i = 0; i < output->frame.n_headers; i++) {
         struct mr_bytes name, value;
-        mr_trial_header(&at, &name, &value);
+        at = mr_frame_header(at, &name, &value);
         mr_buf_put_text(out, i ? ",[" : "[");
         put_text(name, out);
         mr_buf_put_char(out, ',');

@@ -88,12 +88,9 @@ static rd_kafka_headers_t *headers_of(const struct mr_frame *frame, struct mr_by
     rd_kafka_headers_t *headers = rd_kafka_headers_new(frame->n_headers);
     const char *at = bytes.ptr;
     for (unsigned i = 0; i < frame->n_headers; i++) {
-        uint32_t lens[2];
-        memcpy(lens, at, sizeof lens);
-        at += sizeof lens;
-        bool null = lens[1] == MR_ABSENT;
-        rd_kafka_header_add(headers, at, lens[0], null ? NULL : at + lens[0], null ? 0 : lens[1]);
-        at += lens[0] + (null ? 0 : lens[1]);
+        struct mr_bytes name, value;
+        at = mr_frame_header(at, &name, &value);
+        rd_kafka_header_add(headers, name.ptr, (ssize_t)name.len, value.ptr, (ssize_t)value.len);
     }
     return headers;
 }

@@ -102,7 +102,7 @@ static void push_headers(lua_State *L, const char *at, unsigned n)
     lua_createtable(L, (int)n, 0);
     for (unsigned i = 0; i < n; i++) {
         struct mr_bytes name, value;
-        mr_trial_header(&at, &name, &value);
+        at = mr_frame_header(at, &name, &value);
         lua_createtable(L, 2, 0);
         push_bytes(L, name);
         lua_rawseti(L, -2, 1);

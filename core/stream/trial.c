@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { CHUNK_OUTPUTS = 20000, CHUNK_BYTES = 8 << 20, MAX_MESSAGE_BYTES = 1 << 20 };
+enum { CHUNK_OUTPUTS = 20000, CHUNK_BYTES = 7 << 20, MAX_MESSAGE_BYTES = 1 << 20 };
 
 struct mr_trial {
     struct mr_trial_options options;
@@ -67,17 +67,6 @@ void mr_trial_free(struct mr_trial *trial)
 void mr_trial_set_attempt(struct mr_trial *trial, int attempt)
 {
     trial->part.attempts = attempt;
-}
-
-void mr_trial_header(const char **at, struct mr_bytes *name, struct mr_bytes *value)
-{
-    uint32_t len[2];
-    memcpy(len, *at, sizeof len);
-    *at += sizeof len;
-    *name = (struct mr_bytes){*at, len[0]};
-    *at += len[0];
-    *value = (struct mr_bytes){len[1] == MR_ABSENT ? NULL : *at, len[1] == MR_ABSENT ? 0 : len[1]};
-    *at += value->len;
 }
 
 struct mr_bytes mr_trial_field(struct mr_bytes row, const char **at)

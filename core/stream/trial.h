@@ -31,7 +31,7 @@ struct mr_trial_options {
     const struct mr_lookup_schema *columns; /* with which the script was opened; NULL: `map` */
     const struct mr_row_schema *rows;       /* with which the script was opened; may be NULL */
     uint32_t chunk_outputs;                 /* 0: 20000, as unit.outputs */
-    size_t chunk_bytes;                     /* 0: 8 MB, as unit.bytes */
+    size_t chunk_bytes;                     /* 0: 7 MB, as unit.bytes */
     size_t max_message_bytes;               /* 0: 1 MB, as max_message */
     uint64_t outputs_max;                   /* of a message: shown at most; 0: all of them */
     int64_t deadline_mono_ms;               /* a fan-out is cut between chunks; 0: never */
@@ -62,9 +62,6 @@ enum mr_verdict mr_trial_run(struct mr_trial *trial, const struct mr_record *rec
                              struct mr_trial_result *result, struct mr_error *err);
 /* What ctx.attempt says from now on; 0 at first. */
 void mr_trial_set_attempt(struct mr_trial *trial, int attempt);
-
-/* The next header of a frame: walks from *at (at first headers.ptr) on; call it n_headers times. */
-void mr_trial_header(const char **at, struct mr_bytes *name, struct mr_bytes *value);
 
 /* The next field of a tuple: walks from *at (NULL at first) on; ptr NULL for a NULL. Call it
  * set->n times. */

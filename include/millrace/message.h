@@ -49,4 +49,18 @@ static inline const char *mr_frame_read(const char *at, struct mr_frame *frame,
     return at + value->len;
 }
 
+/* The header at `at`, at first headers.ptr; value.ptr NULL for a null. Returns where the next one
+ * begins: call it n_headers times. */
+static inline const char *mr_frame_header(const char *at, struct mr_bytes *name,
+                                          struct mr_bytes *value)
+{
+    uint32_t len[2];
+    memcpy(len, at, sizeof len);
+    at += sizeof len;
+    *name = (struct mr_bytes){at, len[0]};
+    at += len[0];
+    *value = (struct mr_bytes){len[1] == MR_ABSENT ? NULL : at, len[1] == MR_ABSENT ? 0 : len[1]};
+    return at + value->len;
+}
+
 #endif
