@@ -1,7 +1,7 @@
 /*
  * edition.c - the references to an edition, counted.
  *
- * Any thread. Owns nothing. Must not know what is in an edition. Tests: tests/unit/test_stream.c.
+ * Any thread. Owns nothing. Must not know what is in an edition. Tests: tests/unit/test_reload.c.
  */
 #include "stream/edition.h"
 

@@ -1,9 +1,9 @@
 /*
  * recent.c - a ring of copied messages, written by workers, read by whoever rehearses.
  *
- * Any thread, under a mutex that nobody holds for long: copying and freeing happen outside. Owns
- * the samples in the ring and a copy of the feedback table's description. Must not know what is
- * done with them. Tests: tests/unit/test_rehearse.c.
+ * Any thread, under a mutex for which no worker waits: a message that comes while somebody else has
+ * it is not kept. Owns the samples in the ring and a copy of the feedback table's description. Must
+ * not know what is done with them. Tests: tests/unit/test_rehearse.c.
  */
 #include "stream/recent.h"
 

@@ -195,13 +195,9 @@ static bool compare_message(struct rehearsal *rehearsal, struct mr_error *err)
     rehearsal->differs = false;
     run_side(left, rehearsal->sample);
     run_side(right, rehearsal->sample);
-    for (const struct side *side = left;; side = right) {
-        if (side->verdict == MR_VERDICT_RETRY) {
-            *err = side->err;
-            return false;
-        }
-        if (side == right)
-            break;
+    if (left->verdict == MR_VERDICT_RETRY || right->verdict == MR_VERDICT_RETRY) {
+        *err = left->verdict == MR_VERDICT_RETRY ? left->err : right->err;
+        return false;
     }
     bool left_failed = left->verdict == MR_VERDICT_REJECT;
     bool right_failed = right->verdict == MR_VERDICT_REJECT;

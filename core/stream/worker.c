@@ -150,7 +150,6 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
     struct mr_pass pass = {.more = true};
     bool owned = false; /* by a segment */
     bool paused = false;
-    bool noted = worker->options.recent == NULL;
     int chunks = 0;
     while (pass.more) {
         if (!pin(worker, &err)) {
@@ -160,9 +159,8 @@ static void take_record(struct mr_worker *worker, struct mr_part *part, struct m
         }
         mr_watch_enter(&worker->watch, MR_PHASE_BUILD);
         int64_t now_ms = mr_worker_now_ms(worker);
-        if (!noted)
+        if (!chunks)
             mr_recent_note(worker->options.recent, &worker->tap, worker->source, rec, now_ms);
-        noted = true;
         enum mr_verdict verdict =
             mr_pipeline_run(&worker->pipeline, part, rec, now_ms, &worker->unit, &pass, &err);
         switch (verdict) {

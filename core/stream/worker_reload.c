@@ -5,7 +5,7 @@
  * The calls of worker.h belong to the one thread that reloads and hold the lock for a moment; the
  * rest is the worker's thread, which opens, uses and closes every script of its. A fan-out that is
  * half sent keeps the script until it is done. Must not know what is in an edition. Tests:
- * tests/unit/test_stream.c, tests/integration/reload_spec.lua.
+ * tests/unit/test_reload.c, tests/integration/reload_spec.lua.
  */
 #include "stream/worker_state.h"
 
