@@ -29,9 +29,9 @@ static const char general[] =
     "  version  print the version of Millrace and of its libraries\n"
     "  help     print this, or more about one command: millrace help run\n"
     "\n"
-    "Exit codes: 0 well, 1 the sinks differ (audit) or a test failed (test), 64 wrong command "
-    "line, 65 bad data,\n"
-    "69 Kafka or Postgres away, 70 a bug, 75 try again, 78 wrong configuration or script\n";
+    "Exit codes: 0 well, 1 something differs (audit, try --against-live) or a test failed (test),\n"
+    "64 wrong command line, 65 bad data, 69 Kafka or Postgres away, 70 a bug, 75 try again,\n"
+    "78 wrong configuration or script\n";
 
 #define COMMON                                                                                     \
     "  -c, --config FILE   the configuration; config.lua unless given\n"                           \

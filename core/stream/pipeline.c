@@ -246,7 +246,8 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
     verdict = ops->accept(script, rec, pipeline->source, &ctx, &pass->reason, err);
     if (verdict != MR_VERDICT_EMIT)
         goto out;
-    /* 5 join: a span of rows, nothing copied. A fan-out in progress keeps keys and trigger time. */
+    /* 4 the keys, and a span of rows, nothing copied. A fan-out in progress keeps its keys and its
+     * trigger time. */
     if (part->has_job) {
         keys = job_keys;
         if (!resume(pipeline, part, job_keys, JOB_KEYS_MAX, &n_keys, &cursor, &ctx.now_ms, err)) {
@@ -278,13 +279,13 @@ enum mr_verdict mr_pipeline_run(struct mr_pipeline *pipeline, struct mr_part *pa
         verdict = MR_VERDICT_DROP;
         goto out;
     }
-    /* 6 project, shape, row: one call for the whole span; `each` is called in 7 */
+    /* 5 project, shape, row: one call for the whole span; `each` is called in 6 */
     if (!by_row) {
         verdict = ops->project(script, &ctx, &template, &pass->reason, err);
         if (verdict != MR_VERDICT_EMIT)
             goto out;
     }
-    /* 7 stamp into the open unit */
+    /* 6 stamp into the open unit */
     segment = mr_unit_begin(unit, part, rec);
     segment->bundle = ops->bundle(script);
     if (pipeline->lookup) {
