@@ -3,29 +3,34 @@
 This file is the order of things: arguments, what must be built, and then, inside the private services, run after run.
 A pair (a round) is one run of each subject; the order is turned round each time (A B, B A, ...), so that what drifts
 hits all of them. One round before, that does not count, warms the broker's JVM and the page cache.
+
+The JSON file is written anew after each round. A run that fails is told, noted there and left out of its pair; one part's
+failure leaves the figures of the others.
 """
 
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 
 import budgets
 import cache
-import each
+import inmemory
 import publish
 import report
 import subjects
 import workloads
-from stage import BUILD, ROOT, Child, Failed, Stage, program
+from stage import BUILD, DEADLINE, ROOT, Child, Failed, Stage, program
 
-KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once", "raw_latency"], "cache": [], "each": []}
-
-
+KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once", "raw_latency"],
+         "cache": [], "each": [], "counts": []}
 # Measured by other programs, each in its own way.
-WITHOUT_STAGE = {"cache": cache.measure, "each": each.measure}
+WITHOUT_STAGE = {"cache": cache.measure, "each": inmemory.each, "counts": inmemory.counts}
+TARGETS = ["millrace", "bench", "lookup_volume", "measure_lookup", "perf_work"]
+GIVEN_UP = 2  # runs of a subject that failed: it is left out of the rounds that follow
 
 
 def arguments():
@@ -37,7 +42,7 @@ def arguments():
         + "\n\nexamples:\n  bench/run --workload W1 --pairs 5\n"
         "  bench/run --workload W1 --subjects exactly_once,at_least_once,raw\n"
         "  bench/run --workload W2 --subjects exactly_once:workers=1,exactly_once:workers=2\n")
-    parser.add_argument("--workload", action="append", choices=list(workloads.BY_NAME), metavar="W1..W6|each",
+    parser.add_argument("--workload", action="append", choices=list(workloads.BY_NAME), metavar="W1..W6|each|counts",
                         help="one of them; may be given several times (default: all)")
     parser.add_argument("--pairs", type=int, help="rounds that count (default 5; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, one pair")
@@ -48,7 +53,7 @@ def arguments():
                         help="of all that is sent to Kafka (default lz4)")
     parser.add_argument("--scaling", action="store_true",
                         help="instead of the workloads: workers, processes, fan-outs, sizes of the table")
-    parser.add_argument("--publish", action="store_true", help="put tables and plots into docs/ too (later: bench/publish.py)")
+    parser.add_argument("--publish", action="store_true", help="put tables and plots into docs/ too (later, from the JSON file: bench/publish.py)")
     parser.add_argument("--feedback", default="plain", choices=["plain", "partitioned"],
                         help="the table that all of them write: as it is, or in 4 partitions by hash")
     parser.add_argument("--churn", type=int, default=0, metavar="N", help="that many other subscriptions change each second, all the while")
@@ -63,7 +68,7 @@ def build():
     os.makedirs(os.path.join(ROOT, "build", "bench"), exist_ok=True)
     log = os.path.join(ROOT, "build", "bench", "build.log")
     with open(log, "w") as file:
-        for command in (["cmake", "--preset", "release"], ["cmake", "--build", BUILD, "--target", "millrace", "bench", "lookup_volume", "measure_lookup"]):
+        for command in (["cmake", "--preset", "release"], ["cmake", "--build", BUILD, "--target", *TARGETS]):
             if subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode:
                 with open(log) as text:
                     sys.exit(text.read()[-3000:] + f"bench: it does not build; all of it: {log}")
@@ -175,39 +180,89 @@ def used_since(stage, before, subject):
     return cpu
 
 
-def rounds(stage, workload, specs, args):
-    """All rounds of a workload; a run that fails is told and left out of its pair."""
+def new_result(workload, specs, args):
+    return {"workload": workload.name, "title": workload.title, "compression": args.compression, "kind": workload.kind,
+            "outputs": workload.outputs, "campaigns": workload.campaigns, "subjects": specs, "base": specs[-1] if specs else None,
+            "runs": [], "failures": []}
+
+
+def attempt(stage, workload, subject, n, result):
+    """One run into the result, or why there is none."""
+    try:
+        run = (latency_once if workload.kind == "latency" else run_once)(stage, workload if n else workload.warm(), subject)
+    except (Failed, OSError, ValueError, KeyError, subprocess.SubprocessError) as why:
+        print(f"  {str(n).ljust(5)}{subject.spec:<28} FAILED: {why}", flush=True)
+        result["failures"].append({"subject": subject.spec, "pair": n, "why": str(why)})
+        Child.kill_all()
+        return
+    run["pair"] = n
+    report.line(workload, run)
+    if n:
+        result["runs"].append(run)
+
+
+def rounds(stage, workload, specs, args, result, save):
+    """All rounds of a workload."""
     if not specs:
         raise Failed("no subject is left")
     fill = Child([program("feed"), *workload.arguments()], stdin=subprocess.DEVNULL)
-    if fill.end():
+    if fill.end(DEADLINE):
         raise Failed("the table could not be filled")
     if args.churn:
         stage.churn(args.churn)
     made = [subjects.make(spec, stage, args.compression) for spec in specs]
-    runs = []
-    once = latency_once if workload.kind == "latency" else run_once
-    for n in range(args.pairs + 1):
-        for subject in made if n % 2 == 0 else reversed(made):
-            run = once(stage, workload, subject)
-            run["pair"] = n
-            report.line(workload, run)
-            if n:
-                runs.append(run)
-    if args.churn:
-        stage.end_churn()
-    return {"workload": workload.name, "title": workload.title, "compression": args.compression, "kind": workload.kind, "outputs": workload.outputs,
-            "campaigns": workload.campaigns, "base": specs[-1], "subjects": specs, "runs": runs}
+    whole = bool(args.workload or args.scaling)
+    last = args.pairs if whole else min(args.pairs, workload.pairs)
+    # The series of --scaling follow each other: the first has warmed what there is.
+    first = 0 if result.get("series", "workers") == "workers" else 1
+    try:
+        for n in range(first, last + 1):
+            for subject in made if n % 2 == 0 else reversed(made):
+                given_up = sum(failure["subject"] == subject.spec for failure in result["failures"]) >= GIVEN_UP
+                if not given_up and (whole or subject.name != args.peers or n <= workload.peer_pairs):
+                    attempt(stage, workload, subject, n, result)
+            save()
+    finally:
+        if args.churn:
+            stage.end_churn()
 
 
-def scaling(stage, args):
-    """Each point of each series, as a workload of its own."""
-    results = []
-    for name, point, workload, specs in workloads.series(args.quick):
-        print(f"{name}: {point}", flush=True)
-        result = rounds(stage, workload, specs, args)
-        results.append({**result, "series": name, "point": point, "about": workloads.ABOUT[name]})
-    return results
+def parts(stage, args, save):
+    """What is to be measured: (title, the result that it goes into, how)."""
+    if args.scaling:
+        for series, point, workload, specs in workloads.series(args.quick):
+            result = {**new_result(workload, specs, args), "series": series, "point": point, "about": workloads.ABOUT[series]}
+            yield f"{series}: {point}", result, lambda: rounds(stage, workload, specs, args, result, save)
+        return
+    for name in args.workload or list(workloads.BY_NAME):
+        workload = workloads.BY_NAME[name]
+        title = f"{workload.name} {workload.title}" + (" (a tenth of it)" if args.quick else "")
+        workload = workload.quick() if args.quick else workload.times(args.times)
+        alone = WITHOUT_STAGE.get(workload.kind)
+        specs = [] if alone else specs_of(workload, args)
+        result = new_result(workload, specs, args)
+        if alone:
+            yield title, result, lambda: alone(args, result, save)
+        else:
+            yield title, result, lambda: rounds(stage, workload, specs, args, result, save)
+
+
+def measure(stage, args, results, save):
+    """Part after part; the number of failures."""
+    into = results["scaling" if args.scaling else "workloads"]
+    for title, result, how in parts(stage, args, save):
+        print(title, flush=True)
+        into.append(result)
+        began = time.monotonic()
+        try:
+            how()
+        except (Failed, OSError, ValueError, subprocess.SubprocessError) as why:
+            print(f"  FAILED: {why}", flush=True)
+            result["failures"].append({"subject": "", "pair": 0, "why": str(why)})
+            Child.kill_all()
+        result["took_s"] = round(time.monotonic() - began, 1)
+        save()
+    return sum(len(result["failures"]) for result in into)
 
 
 def specs_of(workload, args):
@@ -225,34 +280,21 @@ def inside(args):
     stage = Stage()
     if args.feedback == "partitioned":
         stage.partition_feedback(4)
-    results = {"began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": sys.argv[1:], "pairs": args.pairs, "quick": args.quick, "feedback": args.feedback, "churn": args.churn,
-               "compression": args.compression, "machine": report.machine(), "workloads": []}
+    results = {"began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": shlex.join(sys.argv[1:]), "pairs": args.pairs,
+               "quick": args.quick, "feedback": args.feedback, "churn": args.churn, "compression": args.compression,
+               "machine": report.machine(), "workloads": [], "scaling": []}
     path = os.path.join(args.out, time.strftime("%Y%m%dT%H%M%SZ.json", time.gmtime()))
-    failed = 0
     try:
-        if args.scaling:
-            results["scaling"] = scaling(stage, args)
-    except Failed as why:
-        print(f"  FAILED: {why}", flush=True)
-        failed += 1
-    for name in [] if args.scaling else args.workload or list(workloads.BY_NAME):
-        workload = workloads.BY_NAME[name]
-        print(f"{workload.name} {workload.title}" + (" (a tenth of it)" if args.quick else ""), flush=True)
-        workload = workload.quick() if args.quick else workload.times(args.times)
-        try:
-            results["workloads"].append(WITHOUT_STAGE[workload.kind](args) if workload.kind in WITHOUT_STAGE
-                                        else rounds(stage, workload, specs_of(workload, args), args))
-        except Failed as why:
-            print(f"  FAILED: {why}", flush=True)
-            failed += 1
-        report.write(results, path)
-    report.write(results, path)
+        failed = measure(stage, args, results, lambda: report.write(results, path))
+    except KeyboardInterrupt:
+        print(f"\nbench: interrupted; what was measured until then: {os.path.relpath(path, ROOT)}", file=sys.stderr)
+        return 130
     report.table(results)
-    if not args.scaling:
+    if results["workloads"]:
         print("\n" + "\n".join(budgets.table(results)))
     print(f"\nall of it: {os.path.relpath(path, ROOT)}")
     if args.publish:
-        publish.publish(results)
+        publish.publish([path])
     return 1 if failed else 0
 
 

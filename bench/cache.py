@@ -11,6 +11,8 @@ from stage import BUILD, ROOT, Failed
 
 #        rows, rows a key, feed: `logical` needs the primary key of each row, `reload` does not
 TABLES = [(1000000, 100, "reload"), (1000000, 10, "reload"), (1000000, 100, "logical"), (10000000, 100, "logical")]
+KEYS = [(1000000, 100), (1000000, 10), (10000000, 100), (10000000, 10)]
+FEW = 1000000  # rows: a larger table is loaded once, beside one bare read
 
 
 def run(argv, bad=(0,)):
@@ -53,17 +55,30 @@ def memory(rows, each):
     }
 
 
-def measure(args):
+def tell_load(one):
+    print(f"  {one['rows']:>10,} rows, {one['each']} a key, {one['feed']:<8} load {min(one['load_s']):.2f} s, bare COPY {min(one['copy_s']):.2f} s, "
+          f"{one['bytes_a_row']:.1f} bytes a row (RSS {one['rss_a_row']:.1f}), peak {one['peak_over_table']:.2f} tables", flush=True)
+
+
+def tell_keys(one):
+    print(f"  {one['rows']:>10,} rows, {one['each']} a key: {one['ns_a_key']:.0f} ns a random key with its first row, "
+          f"{one['ns_a_row']:.1f} ns a row (a plain hash table {one['hash_table_ns_a_key']:.0f} ns a key)", flush=True)
+
+
+def measure(args, result, save):
+    """Table after table; one that fails is noted, and the next has its turn."""
     divide = 10 if args.quick else 1
-    loads, keys = [], []
-    for rows, each, feed in TABLES:
-        one = load(rows // divide, each, feed, args.pairs)
-        loads.append(one)
-        print(f"  {one['rows']:>9,} rows, {each} a key, {feed:<8} load {min(one['load_s']):.2f} s, bare COPY {min(one['copy_s']):.2f} s, "
-              f"{one['bytes_a_row']:.1f} bytes a row (RSS {one['rss_a_row']:.1f}), peak {one['peak_over_table']:.2f} tables", flush=True)
-    for rows in (1000000 // divide, 10000000 // divide):
-        one = memory(rows, 100)
-        keys.append(one)
-        print(f"  {one['rows']:>9,} rows, 100 a key: {one['ns_a_key']:.0f} ns a random key with its first row, "
-              f"{one['ns_a_row']:.1f} ns a row (a plain hash table {one['hash_table_ns_a_key']:.0f} ns a key)", flush=True)
-    return {"workload": "W6", "title": "cache", "kind": "cache", "loads": loads, "keys": keys}
+    loads = [("loads", tell_load, load, (rows // divide, each, feed, min(args.pairs, 3 if rows <= FEW else 1)))
+             for rows, each, feed in TABLES]
+    keys = [("keys", tell_keys, memory, (rows // divide, each)) for rows, each in KEYS]
+    result.update(loads=[], keys=[])
+    for into, tell, how, arguments in keys + loads:
+        try:
+            one = how(*arguments)
+        except Failed as why:
+            print(f"  FAILED: {why}", flush=True)
+            result["failures"].append({"subject": f"{arguments[0]:,} rows", "pair": 0, "why": str(why)})
+            continue
+        tell(one)
+        result[into].append(one)
+        save()

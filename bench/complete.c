@@ -69,24 +69,49 @@ static void see_message(struct seen *seen, const rd_kafka_message_t *message)
     see(seen, field(text, "\"adv_campaign_id\":"), field(text, "\"client_id\":"));
 }
 
+/* Where each partition ends, whatever is committed. A transaction's markers are written after its
+ * commit has been answered: until then a read_committed reader meets an end that is none. */
+static int64_t *find_ends(const struct options *options)
+{
+    int64_t low, *ends = calloc(options->partitions, sizeof *ends);
+    rd_kafka_conf_t *conf = kafka_conf(options);
+    kafka_set(conf, "isolation.level", "read_uncommitted");
+    rd_kafka_t *asker = kafka_new(RD_KAFKA_CONSUMER, conf);
+    if (!ends)
+        die("memory", "there is none left");
+    for (uint64_t i = 0; i < options->partitions; i++) {
+        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(
+            asker, options->topic, (int32_t)i, &low, &ends[i], WAIT_MS);
+        if (code)
+            die(options->topic, rd_kafka_err2str(code));
+    }
+    rd_kafka_destroy(asker);
+    return ends;
+}
+
 static void read_topic(struct seen *seen)
 {
     const struct options *options = seen->options;
+    int64_t *ends = find_ends(options);
     rd_kafka_t *consumer = kafka_consumer(options, options->topic);
-    for (uint64_t ends = 0; ends < options->partitions;) {
+    for (uint64_t done = 0; done < options->partitions;) {
         rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer, WAIT_MS);
         if (!message)
             die(options->topic, "it cannot be read to its end");
-        if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-            ends++;
-        else if (message->err)
+        if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+            int64_t *end = &ends[message->partition];
+            done += *end >= 0 && message->offset >= *end;
+            *end = message->offset >= *end ? -1 : *end;
+        } else if (message->err) {
             die(options->topic, rd_kafka_message_errstr(message));
-        else
+        } else {
             see_message(seen, message);
+        }
         rd_kafka_message_destroy(message);
     }
     rd_kafka_consumer_close(consumer);
     rd_kafka_destroy(consumer);
+    free(ends);
 }
 
 static void read_table(struct seen *seen)

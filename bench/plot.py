@@ -44,35 +44,41 @@ def bars(groups, unit):
     return svg(WIDTH, y, body)
 
 
-def spread_of(result, spec, value):
-    return report.spread([value(run) for run in result["runs"] if run["subject"] == spec])
+def measured(result, value):
+    """(subject, least, median, most) of those that have a figure."""
+    return [(spec, *report.spread([value(run) for run in report.runs_of(result, spec)]))
+            for spec in result["subjects"] if report.runs_of(result, spec)]
+
+
+def pairs(results):
+    n = max((run["pair"] for result in results for run in result["runs"] if "pair" in run), default=0)
+    return f"{n} pair{'s' * (n != 1)}"
 
 
 def throughput(results):
     groups = []
     for result in results["workloads"]:
-        if result["kind"] in ("sink", "read"):
-            rows = [(spec, *spread_of(result, spec, lambda r: report.figure(result["kind"], r) / 1000)) for spec in result["subjects"]]
+        rows = measured(result, lambda r: report.figure(result["kind"], r) / 1000) if result["kind"] in ("sink", "read") else []
+        if rows:
             groups.append((f"{result['workload']}  {result['title']} ({report.UNITS[result['kind']]})", rows))
-    return bars(groups, f"thousands a second; median, least and most of {results['pairs']} pairs") if groups else None
+    return bars(groups, f"thousands a second; median, least and most of {pairs(results['workloads'])}") if groups else None
 
 
 def latency(results):
     groups = []
     for result in results["workloads"]:
-        if result["kind"] == "latency":
-            for percentile in ("p50", "p99"):
-                rows = [(spec, *spread_of(result, spec, lambda r: report.seen(r)[percentile])) for spec in result["subjects"]]
+        for percentile in ("p50", "p99") if result["kind"] == "latency" else ():
+            rows = measured(result, lambda r: report.seen(r)[percentile])
+            if rows:
                 groups.append((f"{result['workload']} {percentile}, ms", rows))
-    return bars(groups, f"milliseconds; median, least and most of {results['pairs']} pairs") if groups else None
+    return bars(groups, f"milliseconds; median, least and most of {pairs(results['workloads'])}") if groups else None
 
 
 def scaling(results, name, unit, value):
     """One series of --scaling: a bar a point."""
-    points = [r for r in results.get("scaling", []) if r["series"] == name]
-    rows = [(point["point"] if len(point["subjects"]) == 1 else spec, *spread_of(point, spec, value))
-            for point in points for spec in point["subjects"]]
-    return bars([(points[0]["about"], rows)], unit) if points else None
+    points = [r for r in results["scaling"] if r["series"] == name]
+    rows = [(point["point"] if len(point["subjects"]) == 1 else row[0], *row[1:]) for point in points for row in measured(point, value)]
+    return bars([(points[0]["about"], rows)], f"{unit}; median, least and most of {pairs(points)}") if rows else None
 
 
 def micros(run):

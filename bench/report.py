@@ -17,8 +17,9 @@ def machine():
 def write(results, path):
     text = json.dumps(results, indent=1)
     for name in (path, os.path.join(os.path.dirname(path), "latest.json")):
-        with open(name, "w") as file:
+        with open(name + ".new", "w") as file:
             file.write(text + "\n")
+        os.replace(name + ".new", name)
 
 
 def seen(run):
@@ -58,6 +59,10 @@ def spread(values):
     return (values[0], statistics.median(values), values[-1]) if values else (0, 0, 0)
 
 
+def runs_of(result, spec):
+    return [run for run in result["runs"] if run["subject"] == spec]
+
+
 def ratios(result, spec, base, figure):
     """The same pair's figure of both, divided."""
     of = {(run["subject"], run["pair"]): figure(run) for run in result["runs"]}
@@ -66,17 +71,21 @@ def ratios(result, spec, base, figure):
 
 
 def table(results):
-    for result in results["workloads"] + results.get("scaling", []):
-        if "subjects" not in result:
+    """What was compared. What has no subjects has printed its figures as they came."""
+    for result in results["workloads"] + results["scaling"]:
+        if not result["subjects"] or not result["runs"]:
             continue
         kind, runs, base = result["kind"], result["runs"], result["base"]
         title = f"{result['series']}: {result['point']}" if "series" in result else f"{result['workload']} {result['title']}"
         print(f"\n{title}; {len({r['pair'] for r in runs})} pairs, {result['compression']}")
         for spec in result["subjects"]:
-            low, middle, high = (shown(kind, v) for v in spread([figure(kind, r) for r in runs if r["subject"] == spec]))
+            if not runs_of(result, spec):
+                print(f"  {spec:<28} no run gave a figure")
+                continue
+            low, middle, high = (shown(kind, v) for v in spread([figure(kind, r) for r in runs_of(result, spec)]))
             text = f"  {spec:<28} {middle:>9} {UNITS[kind]} ({low} - {high})"
             if "series" in result:
-                cost = spread([r["cpu"]["subject"] / r["outputs"] * 1e6 for r in runs if r["subject"] == spec])[1]
+                cost = spread([r["cpu"]["subject"] / r["outputs"] * 1e6 for r in runs_of(result, spec)])[1]
                 text += f"  {cost:.2f} CPU us an output"
             if spec != base:
                 low, middle, high = spread(ratios(result, spec, base, lambda r: figure(kind, r)))

@@ -14,7 +14,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build", "release")
 TICK = os.sysconf("SC_CLK_TCK")
-DEADLINE = 600  # seconds that a run may take
+DEADLINE = 240  # seconds that a run may take
 
 
 class Failed(Exception):
@@ -59,11 +59,22 @@ def machine_seconds():
 class Child:
     """A program of ours: its lines, its answers."""
 
+    living = set()  # those that have not been told to end
+
     def __init__(self, argv, **options):
         self.argv = argv
         options.setdefault("stdin", subprocess.PIPE)
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT, **options)
         self.pid = self.process.pid
+        self.living.add(self)
+
+    @classmethod
+    def kill_all(cls):
+        """After a run that failed: nothing of it stays."""
+        for child in list(cls.living):
+            child.process.kill()
+            child.process.wait()
+            cls.living.discard(child)
 
     def line(self):
         text = self.process.stdout.readline()
@@ -82,13 +93,16 @@ class Child:
     def answer(self):
         return json.loads(self.line())
 
-    def end(self):
+    def end(self, seconds=60):
+        self.living.discard(self)
         if self.process.stdin:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         try:
-            return self.process.wait(timeout=60)
+            return self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
             raise Failed(f"{os.path.basename(self.argv[0])} did not end")
 
 
@@ -97,6 +111,7 @@ class Psql:
 
     def __init__(self, dsn):
         self.child = Child(["psql", "-qXAt", "-v", "ON_ERROR_STOP=1", dsn], bufsize=1)
+        Child.living.discard(self.child)  # it is of no single run
 
     def __call__(self, sql):
         self.child.process.stdin.write(sql + ";\n\\echo -- done\n")
