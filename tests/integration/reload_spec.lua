@@ -106,6 +106,24 @@ describe("a reload", function()
     assert.equal(0, (d:stop()))
   end)
 
+  it("takes a script that writes a column which was added while nothing came", function()
+    s.promo.workers = 4 -- some without a partition
+    start()
+    s:feed(2, 2)
+    s:wait_rows(10)
+    s:sql("alter table subscribers_feedback add column more text")
+    shell.write(script, (versioned("v2"):gsub("rec%.feedback, rec%.version = ", "rec.more, %0", 1):gsub(
+      "rec%.version, nil", "rec.version, rec.version, nil", 1)))
+    reload("reloaded: bundle ")
+    s:feed(2, 2)
+    s:wait_rows(20)
+    assert.equal("10", s:sql("select count(*) from subscribers_feedback where more = 'v2' and feedback = 'v2'"))
+    assert.equal(200, (d:get("/readyz")))
+    assert.equal(0, (d:stop()))
+    local ok, report = s:exact(4, 5)
+    assert.is_true(ok, report)
+  end)
+
   it("with several workers is all or nothing", function()
     s.promo.workers = 2
     start()
