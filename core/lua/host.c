@@ -20,6 +20,8 @@
 
 enum {
     HOOK_INSTRUCTIONS = 1000,
+    HOOK_BYTES = 64 * 1024 * 1024, /* looked through from one hook to the next, at most */
+    LONG_STRING = HOOK_BYTES / HOOK_INSTRUCTIONS,
     COPIED_MAX = 4 * 1024 * 1024 /* bytes made anew, after which the clock is looked at */
 };
 
@@ -28,9 +30,17 @@ struct mr_host {
     struct mr_host_limits limits;
     size_t used_bytes;
     /* of the call that runs: */
-    unsigned ticks;  /* how often the hook has fired */
-    uint32_t work;   /* units since the last look at the clock */
-    size_t copied;   /* bytes, likewise: an instruction may make a string of megabytes */
+    unsigned ticks; /* how often the hook has fired */
+    uint32_t work;  /* units since the last look at the clock */
+    size_t copied;  /* bytes, likewise: an instruction may make a string of megabytes */
+    /* Strings so long that an instruction may take as long as thousands: a number is read from one,
+     * or two are compared. */
+    struct long_string {
+        void *at;
+        size_t size;
+    } * long_strings;
+    size_t n_long_strings, cap_long_strings;
+    size_t longest;  /* 0: none */
     int64_t mono_us; /* at the first tick */
     int64_t cpu_us;  /* at the second tick */
     bool expired;    /* sticky: the time is over */
@@ -39,12 +49,54 @@ struct mr_host {
 
 static void on_count(lua_State *L, lua_Debug *ar);
 
+/* Instructions from one hook to the next. */
+static int period(const struct mr_host *host)
+{
+    if (host->longest <= LONG_STRING)
+        return HOOK_INSTRUCTIONS;
+    return host->longest < HOOK_BYTES ? (int)(HOOK_BYTES / host->longest) : 1;
+}
+
+static void note_long_string(struct mr_host *host, void *at, size_t size)
+{
+    if (host->n_long_strings == host->cap_long_strings) {
+        host->cap_long_strings = host->cap_long_strings * 2 + 8;
+        host->long_strings =
+            mr_realloc(host->long_strings, host->cap_long_strings * sizeof *host->long_strings);
+    }
+    host->long_strings[host->n_long_strings++] = (struct long_string){at, size};
+    if (size > host->longest)
+        host->longest = size;
+    /* Only ever to fewer: each time the count begins anew. Back to more: on_count. */
+    if (host->L && host->limits.time_ms && period(host) < lua_gethookcount(host->L))
+        lua_sethook(host->L, on_count, LUA_MASKCOUNT, period(host));
+}
+
+/* Of strings or not: whatever lay there. */
+static void forget_long_string(struct mr_host *host, const void *at)
+{
+    size_t n = host->n_long_strings, i = 0;
+    while (i < n && host->long_strings[i].at != at)
+        i++;
+    if (i == n)
+        return;
+    host->long_strings[i] = host->long_strings[n - 1];
+    host->n_long_strings = n - 1;
+    host->longest = 0;
+    for (i = 0; i + 1 < n; i++)
+        if (host->long_strings[i].size > host->longest)
+            host->longest = host->long_strings[i].size;
+}
+
 static void *account(void *arg, void *ptr, size_t old_size, size_t new_size)
 {
     struct mr_host *host = arg;
+    bool is_string = !ptr && old_size == LUA_TSTRING;
     if (!ptr)
         old_size = 0; /* then it is a type tag, not a size */
     if (new_size == 0) {
+        if (old_size > LONG_STRING)
+            forget_long_string(host, ptr);
         free(ptr);
         host->used_bytes -= old_size;
         return NULL;
@@ -57,6 +109,8 @@ static void *account(void *arg, void *ptr, size_t old_size, size_t new_size)
         return NULL;
     host->used_bytes += new_size - old_size;
     host->copied += new_size;
+    if (is_string && new_size > LONG_STRING)
+        note_long_string(host, moved, new_size);
     if (host->copied > COPIED_MAX && host->L && host->limits.time_ms && !host->expired) {
         host->copied = 0;
         lua_sethook(host->L, on_count, LUA_MASKCOUNT, 1); /* at the next instruction */
@@ -77,8 +131,8 @@ static void on_count(lua_State *L, lua_Debug *ar)
 {
     struct mr_host *host = mr_host_of(L);
     (void)ar;
-    if (lua_gethookcount(L) == 1 && !host->expired)
-        lua_sethook(L, on_count, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    if (lua_gethookcount(L) != period(host) && !host->expired)
+        lua_sethook(L, on_count, LUA_MASKCOUNT, period(host));
     tick(L, host);
 }
 
@@ -184,7 +238,8 @@ void mr_host_free(struct mr_host *host)
         return;
     /* Closing runs the finalizers of our own C objects only: scripts have none (sandbox.c). */
     lua_close(host->L);
-    mr_assert(host->used_bytes == 0);
+    mr_assert(host->used_bytes == 0 && host->n_long_strings == 0);
+    free(host->long_strings);
     free(host);
 }
 

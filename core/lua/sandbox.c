@@ -182,6 +182,7 @@ static void open_libraries(lua_State *L, int env)
     mr_sandbox_bound_table(L, lua_gettop(L));
     lua_setfield(L, env, LUA_TABLIBNAME);
     luaL_requiref(L, LUA_MATHLIBNAME, luaopen_math, 0);
+    mr_sandbox_bound_math(L, lua_gettop(L));
     lua_setfield(L, env, LUA_MATHLIBNAME);
     luaL_requiref(L, LUA_UTF8LIBNAME, luaopen_utf8, 0);
     mr_sandbox_bound_utf8(L, lua_gettop(L));

@@ -31,8 +31,9 @@ void mr_sandbox_load(struct lua_State *L, const char *text, size_t len, const ch
 void mr_sandbox_cjson(struct lua_State *L);
 
 /* The functions whose work no hook can interrupt, bounded; called by mr_sandbox_open, on the tables
- * `string`, `table` and `utf8` (bounded.c). */
+ * `string`, `math`, `table` and `utf8` (bounded.c). */
 void mr_sandbox_bound_string(struct lua_State *L, int string_index);
+void mr_sandbox_bound_math(struct lua_State *L, int math_index);
 void mr_sandbox_bound_table(struct lua_State *L, int table_index);
 void mr_sandbox_bound_utf8(struct lua_State *L, int utf8_index);
 

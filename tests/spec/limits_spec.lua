@@ -193,6 +193,68 @@ describe("table functions", function()
   end)
 end)
 
+describe("texts of megabytes", function()
+  -- An instruction, or one call of a library function, may look through all of one.
+  local function ends(body)
+    local started = os.clock()
+    check(body, "script_timeout", nil, { memory_limit = 256 << 20 })
+    assert.is_true(os.clock() - started < 5, body)
+  end
+
+  it("end with the time limit where they are read as numbers", function()
+    local function reads(text, work)
+      ends("local s, x = " .. text .. " for i = 1, 1e9 do pcall(function() " .. work .. " end) end")
+    end
+    for _, text in ipairs { "('9'):rep(16e6)", "'0x' .. ('0'):rep(16e6)" } do reads(text, "x = s * 2") end
+    for _, work in ipairs { "x = -s", "x = s | 1", "for j = 1, s do break end", "x = tonumber(s)",
+      "x = tonumber(s, 10)", "x = math.floor(s)", "x = ('a'):sub(s)", "x = ('%g'):format(s)" } do
+      reads("(' '):rep(16e6) .. '1'", work)
+    end
+  end)
+
+  it("end with the time limit where they are compared", function()
+    for _, byte in ipairs { "x", "\\0" } do
+      ends(("local s = ('%s'):rep(16e6) local t, x = s .. 'y' for i = 1, 1e9 do x = s < t end"):format(byte))
+    end
+    ends("local s = ('x'):rep(2e6) local t = {} for i = 1, 20 do t[i] = s .. i end for i = 1, 1e9 do table.sort(t) end")
+    ends("local s, t = ('x'):rep(16e6), {} for i = 1, 1e4 do t[i] = s end table.sort(t)")
+  end)
+
+  it("end with the time limit where they are formats", function()
+    for _, work in ipairs { "string.packsize(s)", "string.pack(s)", "string.unpack(s, 'x')" } do
+      ends("local s = (' '):rep(16e6) for i = 1, 1e9 do pcall(function() return " .. work .. " end) end")
+    end
+  end)
+
+  it("are not taken by the hundred", function()
+    for _, work in ipairs { "math.max", "math.min", "string.char", "utf8.char", "string.format",
+      "string.pack" } do
+      local started = os.clock()
+      local got = bad(open("local s, t = (' '):rep(16e6) .. '1', {} for i = 1, 5e4 do t[i] = s end return { " .. work ..
+        "(('%d'):rep(5e4), table.unpack(t)) }", { memory_limit = 256 << 20 }))
+      assert.equal("script", got.class)
+      assert.matches("texts of more than 536870912 bytes in one call", got.error)
+      assert.is_true(os.clock() - started < 5, work)
+    end
+  end)
+
+  it("are worked with as before", function()
+    local got = bad(open([[
+      local long = ("x"):rep(1e6)
+      local t = { long .. "b", "y", long .. "a", long, "" }
+      table.sort(t)
+      local ok, why = pcall(table.sort, { long, 1 })
+      return { first = t[1] == "", second = t[2] == long, a = t[3]:sub(-1), b = t[4]:sub(-1), y = t[5], why = why,
+        cut = ("%.3s|%d|%5.1f"):format(long, 7, 2.5), max = math.max(3, 11, 2.5), min = math.min(3, -1),
+        wrong = select(2, pcall(function() local c = string.char({}) return c end)):match "bad.*", n = "12" + 1,
+        u = utf8.char(228, 8364) }]],
+      { memory_limit = 64 << 20, time_limit = 5 }))
+    assert.equal('{"a":"a","b":"b","cut":"xxx|7|  2.5","first":true,"max":11,"min":-1,"n":13,"second":true,' ..
+      '"u":"ä€","why":"attempt to compare number with string",' ..
+      '"wrong":"bad argument #1 to \'char\' (number expected, got table)","y":"y"}', script.value(got))
+  end)
+end)
+
 describe("what a script raises", function()
   --- One dead letter of class script, and the next message is served by the same state.
   local function raises(body, sentence)
