@@ -116,6 +116,7 @@ static bool learn_table(struct mr_worker *worker)
 {
     struct mr_error err;
     const struct mr_row_schema *before = worker->script_rows;
+    bool well = worker->status.well; /* written by this thread alone */
     if (!worker->store || !worker->source || mr_worker_has_job(worker))
         return false;
     /* The open unit borrows from the script in use. What fails here is told by the claims. */
@@ -134,7 +135,7 @@ static bool learn_table(struct mr_worker *worker)
     mr_watch_enter(&worker->watch, MR_PHASE_OPEN);
     bool ok =
         worker->store->ops->connect(worker->store, &err) && mr_worker_open_script(worker, &err);
-    if (!worker->n_parts) /* it has nothing to claim, with which it would be well again */
+    if (well && !worker->n_parts) /* it has nothing to claim, with which it would be well again */
         mr_worker_set_status(worker, true, NULL);
     mr_watch_enter(&worker->watch, MR_PHASE_BUILD);
     return ok && worker->script_rows != before;
