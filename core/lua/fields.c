@@ -8,7 +8,6 @@
 #include "lua/fields.h"
 
 #include "base/text.h"
-#include "lua/json.h"
 
 #include <inttypes.h>
 #include <lauxlib.h>
@@ -152,6 +151,27 @@ bool mr_fields_check(lua_State *L, int index, const struct mr_fields *fields, st
     }
     lua_settop(L, top);
     return done;
+}
+
+bool mr_fields_fit(const struct mr_fields *fields, const struct mr_json_looks *looks)
+{
+    static const unsigned accepted[N_TYPES] = {
+        [ANY] = ~0u,
+        [STRING] = 1u << MR_JSON_STRING,
+        [INTEGER] = 1u << MR_JSON_INT,
+        [NUMBER] = 1u << MR_JSON_INT | 1u << MR_JSON_NUMBER,
+        [BOOLEAN] = 1u << MR_JSON_BOOL,
+        [TABLE] = 1u << MR_JSON_OBJECT | 1u << MR_JSON_ARRAY,
+        [ARRAY] = 1u << MR_JSON_ARRAY,
+    };
+    for (size_t i = 0; i < fields->n; i++) {
+        const struct mr_field *field = &fields->list[i];
+        const struct mr_json_look *look = &looks->list[i];
+        bool absent = !look->found || look->kind == MR_JSON_NULL;
+        if (absent ? !field->optional : !(accepted[field->type] >> look->kind & 1))
+            return false;
+    }
+    return true;
 }
 
 void mr_fields_sample(const struct mr_fields *fields, int64_t now_s, unsigned number,

@@ -6,8 +6,7 @@
 #ifndef MR_LUA_FIELDS_H
 #define MR_LUA_FIELDS_H
 
-#include "base/buf.h"
-#include "base/error.h"
+#include "lua/json.h"
 
 #include <stddef.h>
 
@@ -33,6 +32,10 @@ void mr_fields_fini(struct mr_fields *fields);
  * came. */
 MR_MUSTCHECK bool mr_fields_check(struct lua_State *L, int index, const struct mr_fields *fields,
                                   struct mr_error *err);
+
+/* The same of looks, of which the first are the fields, in their order. False: mr_fields_check says
+ * what is wrong. */
+bool mr_fields_fit(const struct mr_fields *fields, const struct mr_json_looks *looks);
 
 /* Appends a message (JSON) that has all fields: texts that end in `number`, numbers that are the
  * time in seconds. */

@@ -55,6 +55,29 @@ MR_MUSTCHECK bool mr_json_each(struct mr_json *json,
                                               enum mr_json_kind kind, struct mr_bytes text),
                                void *arg);
 
+/* Some members of an object, found without Lua. */
+enum { MR_JSON_LOOKS = 64 };
+struct mr_json_look {
+    const char *name; /* set once, with its length: borrowed */
+    size_t name_len;
+    bool found;
+    enum mr_json_kind kind; /* and the value, of a scalar: */
+    bool is_true;
+    int64_t i;            /* MR_JSON_INT */
+    double f;             /* MR_JSON_NUMBER */
+    struct mr_bytes text; /* MR_JSON_STRING; lives until the next parse */
+};
+struct mr_json_looks {
+    struct mr_json_look list[MR_JSON_LOOKS];
+    size_t n;
+    uint8_t places[MR_JSON_LOOKS]; /* which of them the member at that place was, the last time */
+};
+/* Looks for them in what was parsed last; of doubled names the last. False: it is no object, or
+ * mr_json_push would refuse it. Needs no Lua. */
+MR_MUSTCHECK bool mr_json_find(const struct mr_json *json, struct mr_json_looks *looks);
+/* Pushes what a look has found, as mr_json_push would: a scalar; nil if nothing was found. */
+void mr_json_push_look(struct lua_State *L, const struct mr_json_look *look);
+
 /* The metatable of arrays; made on first use. */
 void mr_json_push_array_meta(struct lua_State *L);
 /* The table at `index` is an array: it has that metatable, or t[1] is not nil. */

@@ -175,6 +175,35 @@ bool mr_json_push(struct mr_json *json, lua_State *L, struct mr_error *err)
     return done;
 }
 
+void mr_json_push_look(lua_State *L, const struct mr_json_look *look)
+{
+    if (!look->found) {
+        lua_pushnil(L);
+        return;
+    }
+    switch (look->kind) {
+    case MR_JSON_NULL:
+        lua_pushlightuserdata(L, NULL);
+        return;
+    case MR_JSON_BOOL:
+        lua_pushboolean(L, look->is_true);
+        return;
+    case MR_JSON_INT:
+        lua_pushinteger(L, look->i);
+        return;
+    case MR_JSON_NUMBER:
+        lua_pushnumber(L, look->f);
+        return;
+    case MR_JSON_STRING:
+        lua_pushlstring(L, look->text.ptr, look->text.len);
+        return;
+    case MR_JSON_OBJECT:
+    case MR_JSON_ARRAY:
+        break;
+    }
+    mr_assert(!"a look that found no scalar is pushed");
+}
+
 void mr_json_push_array_meta(lua_State *L)
 {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &array_meta_key) == LUA_TTABLE)

@@ -76,14 +76,22 @@ static int job_accept(lua_State *L)
 {
     struct mr_script_state *state = lua_touserdata(L, 1);
     lua_settop(L, 0);
+    bool fits = mr_glance_fits(&state->glance, &state->fields, state->json);
+    bool filtered = fits && mr_glance_push(L, &state->glance);
+    if (filtered) {
+        run_filter(L, state, 1);
+        if (state->verdict != MR_VERDICT_EMIT)
+            return 0;
+        lua_settop(L, 0);
+    }
     if (!mr_json_push(state->json, L, state->err) ||
-        (state->fields.n && !mr_fields_check(L, 1, &state->fields, state->err))) {
+        (!fits && state->fields.n && !mr_fields_check(L, 1, &state->fields, state->err))) {
         reject(state);
         return 0;
     }
     lua_pushvalue(L, 1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &message_key);
-    if (state->has[MR_FN_FILTER])
+    if (state->has[MR_FN_FILTER] && !filtered)
         run_filter(L, state, 1);
     return 0;
 }
@@ -370,7 +378,9 @@ static void close_script(struct mr_script *script)
     mr_template_fini(&state->templates);
     mr_build_fini(&state->library.build);
     mr_buf_fini(&state->keys.bytes);
+    mr_glance_fini(&state->glance);
     mr_fields_fini(&state->fields);
+    mr_json_free(state->library.json);
     mr_json_free(state->json);
     mr_bundle_release(state->bundle);
     free(state);
@@ -401,7 +411,7 @@ bool mr_script_open(const struct mr_script_options *options, struct mr_script **
     state->bundle =
         options->bundle ? mr_bundle_acquire(options->bundle) : mr_bundle_new(options->path);
     state->json = mr_json_new();
-    state->library.json = state->json;
+    state->library.json = mr_json_new(); /* json.decode in filter: the message is still needed */
     size_t limit = options->output_limit_bytes;
     if (!limit || limit > OUTPUT_MAX_BYTES)
         limit = OUTPUT_MAX_BYTES;

@@ -189,6 +189,9 @@ static void take_table(lua_State *L, struct mr_script_state *state)
     }
     lua_settop(L, table);
     check_fit(L, state);
+    mr_script_push_function(L, MR_FN_FILTER);
+    mr_glance_open(L, &state->glance, &state->fields);
+    lua_settop(L, table);
 }
 
 static int job_load(lua_State *L)

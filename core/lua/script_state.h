@@ -11,6 +11,7 @@
 #include "lua/bundle.h"
 #include "lua/context.h"
 #include "lua/fields.h"
+#include "lua/glance.h"
 #include "lua/host.h"
 #include "lua/keys.h"
 #include "lua/library.h"
@@ -38,6 +39,7 @@ struct mr_script_state {
     struct mr_json *json;
     struct mr_library library;
     struct mr_fields fields;
+    struct mr_glance glance;
     struct mr_templates templates;
     struct mr_keys keys;
     struct mr_view view;

@@ -2,7 +2,8 @@
  * fuzz_json.c - JSON of a message: decoded into Lua, encoded, decoded again.
  *
  * What is refused has a class and a sentence in UTF-8. What is accepted survives the way there and
- * back: the same values, and a text that is its own encoding.
+ * back: the same values, and a text that is its own encoding. A look at some members finds what the
+ * table has, and takes what becomes a table, no more.
  */
 #include "fuzz.h"
 
@@ -13,12 +14,14 @@
 #include "lua/placeholder.h"
 #include "lua/sandbox.h"
 
+#include <lauxlib.h>
 #include <lua.h>
 
 struct state {
     struct mr_host *host;
     struct mr_json *json;
     struct mr_build build;
+    struct mr_json_looks looks;
     struct mr_bytes text; /* of one job */
 };
 
@@ -89,12 +92,38 @@ static void encode(lua_State *L, int index, struct mr_build *build)
     mr_build_end(build);
 }
 
+/* At index 1 stands what became of the text that was parsed last; nothing: it was refused. */
+static void compare_looks(lua_State *L, struct state *s)
+{
+    bool is_object = lua_istable(L, 1) && !mr_json_is_array(L, 1);
+    FUZZ_CHECK(mr_json_find(s->json, &s->looks) == is_object, "found in a value of type %s",
+               luaL_typename(L, 1));
+    for (size_t i = 0; is_object && i < s->looks.n; i++) {
+        const struct mr_json_look *look = &s->looks.list[i];
+        lua_pushstring(L, look->name);
+        lua_rawget(L, 1);
+        if (lua_istable(L, -1)) {
+            FUZZ_CHECK(look->found &&
+                           look->kind == (mr_json_is_array(L, -1) ? MR_JSON_ARRAY : MR_JSON_OBJECT),
+                       "'%s' is no table", look->name);
+        } else {
+            mr_json_push_look(L, look);
+            FUZZ_CHECK(same(L, lua_gettop(L) - 1, lua_gettop(L)), "another '%s'", look->name);
+        }
+        lua_settop(L, 1);
+    }
+}
+
 static int job_round_trip(lua_State *L)
 {
     struct state *s = lua_touserdata(L, 1);
     struct mr_buf first = {0};
+    struct mr_error err = {0};
     lua_settop(L, 0);
-    if (!decode(L, s, s->text))
+    bool decoded = decode(L, s, s->text);
+    if (decoded || mr_json_parse(s->json, s->text, &err))
+        compare_looks(L, s);
+    if (!decoded)
         return 0;
     encode(L, 1, &s->build);
     mr_buf_put(&first, s->build.bytes.ptr, s->build.bytes.len);
@@ -118,6 +147,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(mr_host_new(&limits, &s.host, &err), "%s", err.msg);
         FUZZ_CHECK(mr_host_call(s.host, job_open, NULL, &err), "%s", err.msg);
         s.json = mr_json_new();
+        static const char *const names[] = {"a", "b", "", "id"};
+        for (; s.looks.n < sizeof names / sizeof *names; s.looks.n++)
+            s.looks.list[s.looks.n] = (struct mr_json_look){.name = names[s.looks.n],
+                                                            .name_len = strlen(names[s.looks.n])};
     }
     s.text = (struct mr_bytes){(const char *)data, size};
     FUZZ_CHECK(mr_host_call(s.host, job_round_trip, &s, &err), "%s", err.msg);

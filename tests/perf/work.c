@@ -1,12 +1,13 @@
 /*
  * work.c - a fixed amount of work of the hot path, for counting its instructions: tests/perf/run.
  *
- *   work decode | project | stamp | lookup      prints how many times it was done
+ *   work decode | drop | project | stamp | lookup      prints how many times it was done
  *
- * decode: a campaign from JSON through `fields` and `filter`; project: `key`, `project`, `shape`,
- * `row` and the template; stamp: a message and a row of one subscriber; lookup: a key of ten rows,
- * found and walked. With scripts/promo.lua, the real objects and fixed inputs. Only what the
- * functions work_* call is counted, so that setting up costs nothing.
+ * decode: a campaign from JSON through `fields` and `filter`; drop: one that `filter` drops;
+ * project: `key`, `project`, `shape`, `row` and the template; stamp: a message and a row of one
+ * subscriber; lookup: a key of ten rows, found and walked. With scripts/promo.lua, the real objects
+ * and fixed inputs. Only what the functions work_* call is counted, so that setting up costs
+ * nothing.
  */
 #include "lua/script.h"
 #include "stream/stamp.h"
@@ -25,6 +26,7 @@ enum { NOW_S = 1700000000 };
 #define COUNTED __attribute__((noipa))
 
 void work_decode(void);
+void work_drop(void);
 void work_project(void);
 void work_stamp(void);
 void work_lookup(void);
@@ -107,8 +109,8 @@ static void no_headers(struct mr_source *source, struct mr_record *rec)
 static const struct mr_source_ops source_ops = {.headers = no_headers, .release = no_headers};
 static struct mr_source source = {.ops = &source_ops};
 
-/* Message i, to the point where its rows are asked for. */
-static void accept(unsigned i)
+/* Message i, to the point where its rows are asked for, or it is dropped. */
+static void accept(unsigned i, const struct mr_context *when, enum mr_verdict expected)
 {
     struct mr_error err;
     const char *reason = NULL;
@@ -116,14 +118,24 @@ static void accept(unsigned i)
                             .offset = i,
                             .timestamp_ms = ctx.now_ms,
                             .value = mr_bytes_of(messages[i])};
-    if (script->ops->accept(script, &rec, &source, &ctx, &reason, &err) != MR_VERDICT_EMIT)
+    if (script->ops->accept(script, &rec, &source, when, &reason, &err) != expected)
         die("accept", &err);
 }
 
 COUNTED void work_decode(void)
 {
     for (unsigned i = 0; i < CAMPAIGNS; i++, done++) {
-        accept(i);
+        accept(i, &ctx, MR_VERDICT_EMIT);
+        script->ops->finish(script);
+    }
+}
+
+/* As if they had all run out. */
+COUNTED void work_drop(void)
+{
+    static const struct mr_context later = {.now_ms = INT64_C(2000) * NOW_S};
+    for (unsigned i = 0; i < CAMPAIGNS; i++, done++) {
+        accept(i, &later, MR_VERDICT_DROP);
         script->ops->finish(script);
     }
 }
@@ -151,7 +163,7 @@ COUNTED void work_project(void)
 static void project_all(void)
 {
     for (unsigned i = 0; i < CAMPAIGNS; i++) {
-        accept(i);
+        accept(i, &ctx, MR_VERDICT_EMIT);
         work_project();
         script->ops->finish(script);
     }
@@ -182,7 +194,7 @@ static void open_key(unsigned i)
 
 static void stamp_all(void)
 {
-    accept(0);
+    accept(0, &ctx, MR_VERDICT_EMIT);
     template = project();
     for (unsigned i = 0; done < ROWS; i++) {
         open_key(i);
@@ -278,6 +290,7 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } works[] = {{"decode", work_decode},
+                 {"drop", work_drop},
                  {"project", project_all},
                  {"stamp", stamp_all},
                  {"lookup", work_lookup}};
@@ -289,7 +302,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], works[i].name) == 0)
             works[i].run();
     if (!done)
-        fputs("usage: work decode | project | stamp | lookup\n", stderr);
+        fputs("usage: work decode | drop | project | stamp | lookup\n", stderr);
     else
         printf("%" PRIu64 "\n", done);
     script->ops->close(script);

@@ -11,8 +11,11 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "lua/host.h"
+#include "lua/reads.h"
 #include "lua/script.h"
 
+#include <lauxlib.h>
+#include <lua.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -389,6 +392,107 @@ static void any_memory_limit_gives_a_script_or_an_error(void **state)
     assert_true(opened > 10 && refused > 10);
 }
 
+/* --- what a function does with its first argument --- */
+
+static const struct {
+    const char *function, *names; /* NULL: more than read fields */
+} readers[] = {
+    {"function(m, c) return m.ends > c.now, 'over' end", "ends"},
+    {"function(m) local a = m.a; for i = 1, m.n do a = a + i end return a == m.b end", "a n b"},
+    {"function(m) if m.x == nil then return false end return not m.x and -m.x < m.y end", "x y"},
+    {"function(m) return pcall(type, m.a), up[m.k], { m.a, x = m.b }, m.a .. m.b, #m.c end",
+     "a k b c"},
+    {"function(m) while m.a ~= 1 do if m.b then break end end up.last = m.c end", "a b c"},
+    {"function(m) for k, v in pairs(m.list) do if v == m.v then return k end end end", "list v"},
+    {"function(m, c) return c.a end", ""},
+    {"function(m) end", ""},
+    {"function() end", NULL},
+    {"function(...) return (...).a end", NULL},
+    {"function(m, ...) return m.a end", NULL},
+    {"function(m) return m end", NULL},
+    {"function(m) return m.a, m end", NULL},
+    {"function(m) local n = m return n.a end", NULL},
+    {"function(m) m = 1 end", NULL},
+    {"function(m) m = m.a return m end", NULL},
+    {"function(m) m.a = 1 end", NULL},
+    {"function(m) m[1] = 1 end", NULL},
+    {"function(m, k) m[k] = 1 end", NULL},
+    {"function(m) return m[1] end", NULL},
+    {"function(m, k) return m[k] end", NULL},
+    {"function(m, k) return k[m] end", NULL},
+    {"function(m, k) k.x = m end", NULL},
+    {"function(m, k) k[1] = m end", NULL},
+    {"function(m, k) k[k] = m end", NULL},
+    {"function(m, k) k[m] = 1 end", NULL},
+    {"function(m) up.x = m end", NULL},
+    {"function(m) up = m end", NULL},
+    {"function(m) return type(m) end", NULL},
+    {"function(m) return m:f() end", NULL},
+    {"function(m, k) return k:f(m) end", NULL},
+    {"function(m) return { m } end", NULL},
+    {"function(m) return { x = m } end", NULL},
+    {"function(m) return #m end", NULL},
+    {"function(m) return -m end", NULL},
+    {"function(m) return not m end", NULL},
+    {"function(m) return m .. 'x' end", NULL},
+    {"function(m) return 'x' .. m end", NULL},
+    {"function(m) return m + 1 end", NULL},
+    {"function(m, k) return k + m end", NULL},
+    {"function(m, k) return k == m end", NULL},
+    {"function(m, k) return m < k end", NULL},
+    {"function(m) return m == 1 end", NULL},
+    {"function(m) return m and m end", NULL},
+    {"function(m) return function() return m.a end end", NULL},
+    {"function(m) for k in pairs(m) do return k end end", NULL},
+    {"function(m) for i = 1, m do return i end end", NULL},
+    {"function(m) goto l ::l:: do local k <close> = m end end", NULL},
+    {"function(m) return m.a1,m.a2,m.a3,m.a4,m.a5,m.a6,m.a7,m.a8,m.a9,m.a10,m.a11,m.a12,m.a13,"
+     "m.a14,m.a15,m.a16 end",
+     "a1 a2 a3 a4 a5 a6 a7 a8 a9 a10 a11 a12 a13 a14 a15 a16"},
+    {"function(m) return m.a1,m.a2,m.a3,m.a4,m.a5,m.a6,m.a7,m.a8,m.a9,m.a10,m.a11,m.a12,m.a13,"
+     "m.a14,m.a15,m.a16,m.a17 end",
+     NULL},
+    {"function(m) return m['a\\0b'] end", NULL},
+    {"type", NULL},
+    {"nil", NULL},
+};
+
+static int job_reads(lua_State *L)
+{
+    lua_pushcfunction(L, job_reads);
+    lua_setglobal(L, "type");
+    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
+        struct mr_reads reads = {0};
+        struct mr_buf names = {0};
+        lua_pushfstring(L, "local up = {} return %s", readers[i].function);
+        assert_int_equal(luaL_loadstring(L, lua_tostring(L, -1)), LUA_OK);
+        lua_call(L, 0, 1);
+        bool only = mr_reads_only(L, &reads);
+        for (size_t k = 0; k < reads.n; k++)
+            mr_buf_printf(&names, "%s%s", k ? " " : "", reads.names[k]);
+        if (only != !!readers[i].names || (!only && reads.n))
+            fail_msg("%s: %d", readers[i].function, only);
+        if (only)
+            assert_string_equal(mr_buf_cstr(&names), readers[i].names);
+        mr_buf_fini(&names);
+        mr_reads_fini(&reads);
+        lua_settop(L, 1);
+    }
+    return 0;
+}
+
+static void a_function_that_only_reads_fields_is_told_from_others(void **state)
+{
+    (void)state;
+    struct mr_error err;
+    struct mr_host *host;
+    struct mr_host_limits limits = {0};
+    assert_true(mr_host_new(&limits, &host, &err));
+    if (!mr_host_call(host, job_reads, NULL, &err))
+        fail_msg("%s", err.msg);
+    mr_host_free(host);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,6 +506,7 @@ int main(void)
         cmocka_unit_test(load_errors_stop_with_exit_code_78),
         cmocka_unit_test(tombstones_are_dropped_and_empty_values_refused),
         cmocka_unit_test(log_and_counters_name_message_and_pipeline),
+        cmocka_unit_test(a_function_that_only_reads_fields_is_told_from_others),
         cmocka_unit_test(any_memory_limit_gives_a_script_or_an_error),
     };
     snprintf(path, sizeof path, "/tmp/millrace-test-script.%d.lua", (int)getpid());
