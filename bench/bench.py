@@ -287,6 +287,7 @@ def inside(args):
     try:
         failed = measure(stage, args, results, lambda: report.write(results, path))
     except KeyboardInterrupt:
+        report.write(results, path)
         print(f"\nbench: interrupted; what was measured until then: {os.path.relpath(path, ROOT)}", file=sys.stderr)
         return 130
     report.table(results)

@@ -119,9 +119,12 @@ class Millrace(Subject):
     def wait(self):
         if self.workload.kind == "read":
             return until(self.passed, pause=0.02, alive=self.alive, what="the end of the input")
-        decided = f"select coalesce(sum(greatest(next_offset, 0)), 0) from millrace_ledger where grp = '{self.group}'"
-        until(lambda: int(self.stage.sql(decided)) >= self.workload.campaigns, alive=self.alive,
-              what="the end of the input")
+        # Partition by partition: behind the last campaign comes the marker of the feed's transaction, and an idle
+        # worker's place in the ledger passes that too.
+        ends = self.workload.ends()
+        decided = ("select count(*) from millrace_ledger join (values " + ", ".join(f"({p}, {n})" for p, n in ends.items())
+                   + f") wanted (part, n) using (part) where grp = '{self.group}' and next_offset >= n")
+        until(lambda: int(self.stage.sql(decided)) >= len(ends), alive=self.alive, what="the end of the input")
 
     def metrics(self, log):
         admin = re.findall(r'http://127[^" \n]*', read(log))

@@ -26,6 +26,13 @@ class Workload:
     def outputs(self):
         return -(-self.campaigns // self.active) * self.each
 
+    def ends(self):
+        """Of each partition of the input that is not empty: how many campaigns it has. As feed.c shares them out."""
+        if self.active > 1:
+            raise NotImplementedError
+        shares = {p: len(range(p, self.campaigns, self.partitions)) for p in range(self.partitions)}
+        return {p: n for p, n in shares.items() if n}
+
     def arguments(self):
         """For the programs of bench/*.c."""
         return [
