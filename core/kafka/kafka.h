@@ -47,7 +47,7 @@ struct mr_kafka_source_options {
     const char *group;
     const char *client_id; /* what the broker's logs call us; client.id among the properties wins */
     const char *group_instance_id; /* static membership; NULL: dynamic */
-    size_t prefetch_bytes;         /* bound of what is read ahead; 0: 16 MiB */
+    size_t prefetch_bytes;         /* bound of what is read ahead; 0: 4 MiB */
 };
 
 /* Makes the consumer and subscribes; reaching a broker, and saying so, is left to poll. */

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 enum {
-    DEFAULT_PREFETCH_BYTES = 16 * 1024 * 1024,
+    DEFAULT_PREFETCH_BYTES = 4 * 1024 * 1024,
     ASK_TIMEOUT_MS = 2000,
     REPEAT_MS = 10000, /* the same error is reported at most this often */
 };
@@ -271,11 +271,12 @@ static bool build_conf(const struct mr_kafka_source_options *options, rd_kafka_c
 {
     size_t prefetch = options->prefetch_bytes ? options->prefetch_bytes : DEFAULT_PREFETCH_BYTES;
     /* Half may wait, half may be on its way. Small messages cost more in bookkeeping than in bytes:
-     * hence a bound of their number too. */
+     * hence a bound of their number too. What one request brings of a partition counts as it was
+     * compressed, and takes ten times that: hence so little. */
     char queued_kb[24], queued_n[24], one[24], all[24];
     snprintf(queued_kb, sizeof queued_kb, "%zu", clamp(prefetch / 2048, 1, 2097151));
     snprintf(queued_n, sizeof queued_n, "%zu", clamp(prefetch / 256, 100, 100000));
-    snprintf(one, sizeof one, "%zu", clamp(prefetch / 8, 65536, 1048576));
+    snprintf(one, sizeof one, "%zu", clamp(prefetch / 32, 65536, 1048576));
     snprintf(all, sizeof all, "%zu", clamp(prefetch / 2, 1048576, 52428800));
     const struct mr_kafka_setting defaults[] = {
         {"client.id", options->client_id ? options->client_id : "millrace"},
