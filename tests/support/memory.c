@@ -4,6 +4,8 @@
  */
 #include "memory.h"
 
+#include "base/log.h"
+
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -924,4 +926,42 @@ struct mr_lookup *mem_lookup(int n)
     struct mr_lookup *lookup = mr_lookup_new("subscribers");
     mr_lookup_swap(lookup, mem_table("abc", n));
     return lookup;
+}
+
+/* --- for a worker --- */
+
+bool mem_make_source(void *arg, int index, struct mr_source **out, struct mr_error *err)
+{
+    (void)index;
+    (void)err;
+    *out = mem_source(arg);
+    return true;
+}
+
+bool mem_make_sink(void *arg, int index, struct mr_sink **out, struct mr_error *err)
+{
+    (void)index;
+    (void)err;
+    *out = mem_sink(arg);
+    return true;
+}
+
+bool mem_make_store(void *arg, int index, struct mr_store **out, struct mr_error *err)
+{
+    (void)index;
+    (void)err;
+    *out = mem_store(arg);
+    return true;
+}
+
+static void hushed(const char *text, void *arg)
+{
+    (void)arg;
+    if (getenv("SHOW_LOG"))
+        printf("%s\n", text);
+}
+
+void mem_hush_log(void)
+{
+    mr_log_hook(hushed, NULL);
 }

@@ -101,6 +101,10 @@ bool mem_all_read(const struct mem_world *world);
 struct mr_source *mem_source(struct mem_world *world);
 struct mr_sink *mem_sink(struct mem_world *world);
 struct mr_store *mem_store(struct mem_world *world);
+/* The same for a worker's factory; `arg` is the world. */
+bool mem_make_source(void *arg, int index, struct mr_source **out, struct mr_error *err);
+bool mem_make_sink(void *arg, int index, struct mr_sink **out, struct mr_error *err);
+bool mem_make_store(void *arg, int index, struct mr_store **out, struct mr_error *err);
 
 /*
  * The script: messages are words. "KEY TEXT" joins KEY's rows: message value "TEXT:<column>", key
@@ -113,6 +117,9 @@ struct mr_script *mem_script(const struct mr_lookup_schema *columns, bool has_ro
  * each chunk of one. */
 struct mr_script *mem_script_tagged(const struct mr_lookup_schema *columns, bool has_rows,
                                     const char *tag, void (*each)(void *arg), void *arg);
+
+/* Log lines are left out, or printed where the environment has SHOW_LOG. */
+void mem_hush_log(void);
 
 /* A lookup with `n` rows "<key>-0000".. for each of the keys "a", "b", "c". */
 struct mr_lookup *mem_lookup(int n);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "support/wait.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -55,7 +56,7 @@ static const char *rehearse(void *arg, const struct mr_admin_query *query, const
     (void)arg;
     rehearsals++;
     while (slow && (deaf || !*end))
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
+        mr_clock_sleep_ms(1); /* poll */
     mr_buf_printf(out, "%s of \"%s\"", query->json ? "json" : "text", query->pipeline);
     return *end ? "ended" : "differs";
 }
@@ -292,11 +293,7 @@ static void a_rehearsal_is_not_for_web_pages(void **state)
 
 static void wait_rehearsals(int n)
 {
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (rehearsals < n) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
-    }
+    WAIT(rehearsals >= n);
 }
 
 static int send_rehearse(struct mr_admin *admin)
@@ -365,9 +362,7 @@ static void an_end_need_not_wait_for_a_rehearsal_that_does_not_heed_it(void **st
     assert_int_equal(status_of(answer), 409);
     free(answer);
     slow = deaf = false;
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (!mr_admin_quiet(admin))
-        assert_true(mr_clock_mono_ms() < deadline);
+    WAIT(mr_admin_quiet(admin));
     mr_admin_stop(admin);
     close(fd);
 }

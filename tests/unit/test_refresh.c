@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "stream/refresh.h"
 #include "support/memory.h"
+#include "support/wait.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -127,13 +128,6 @@ struct bench {
     atomic_bool stop;
 };
 
-static void ignore_line(const char *text, void *arg)
-{
-    (void)arg;
-    if (getenv("SHOW_LOG"))
-        printf("%s\n", text);
-}
-
 /* Set `script` and bench->options after init, then start. */
 static void bench_init(struct bench *bench)
 {
@@ -146,7 +140,7 @@ static void bench_init(struct bench *bench)
     script.as_of_ms = 0;
     script.marks = script.reaches = false;
     script.kind = MR_FEED_LOGICAL;
-    mr_log_hook(ignore_line, NULL);
+    mem_hush_log();
     *bench = (struct bench){.lookup = mr_lookup_new("subscribers")};
     bench->options = (struct mr_refresh_options){
         .name = "subscribers", .open = open_feed, .fresh = {.max_staleness_ms = 60000}};
@@ -167,15 +161,6 @@ static void bench_fini(struct bench *bench)
     mr_lookup_free(bench->lookup);
     mr_log_hook(NULL, NULL);
 }
-
-#define WAIT(condition)                                                                            \
-    do {                                                                                           \
-        int64_t until_ = mr_clock_mono_ms() + DEADLINE_MS;                                         \
-        while (!(condition)) {                                                                     \
-            assert_true(mr_clock_mono_ms() < until_);                                              \
-            mr_clock_sleep_ms(1); /* poll */                                                       \
-        }                                                                                          \
-    } while (0)
 
 static struct mr_refresh_status status_of(struct bench *bench)
 {

@@ -16,11 +16,11 @@
 #include "base/log.h"
 #include "stream/app.h"
 #include "support/memory.h"
+#include "support/wait.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { DEADLINE_MS = 20000, MESSAGES = 60 };
 
@@ -33,7 +33,7 @@ struct edition {
 };
 
 struct bench {
-    struct mem_world world;
+    struct mem_world world; /* first: what the factories are given */
     struct mr_lookup *lookup;
     atomic_bool stop;
     struct mr_worker *worker;
@@ -84,22 +84,6 @@ static enum mr_decision commit(struct mr_store *store, struct mr_error *err)
         bench->mixed += tag_of(rows->items[i]) != tag_of(rows->items[i + 1]);
     bench->rows_before = rows->n;
     return decision;
-}
-
-static bool make_source(void *arg, int index, struct mr_source **out, struct mr_error *err)
-{
-    (void)index;
-    (void)err;
-    *out = mem_source(&((struct bench *)arg)->world);
-    return true;
-}
-
-static bool make_sink(void *arg, int index, struct mr_sink **out, struct mr_error *err)
-{
-    (void)index;
-    (void)err;
-    *out = mem_sink(&((struct bench *)arg)->world);
-    return true;
 }
 
 /* The table was altered: nothing is written until a new connection has described it anew. */
@@ -205,18 +189,11 @@ static bool make_script(void *arg, int index, const struct mr_edition *edition,
     return true;
 }
 
-static void ignore_line(const char *text, void *arg)
-{
-    (void)arg;
-    if (getenv("SHOW_LOG"))
-        printf("%s\n", text);
-}
-
 static void bench_init(struct bench *bench, int rows_per_key)
 {
     *bench = (struct bench){.take = true};
     current = bench;
-    mr_log_hook(ignore_line, NULL);
+    mem_hush_log();
     mem_world_init(&bench->world);
     if (exactly)
         bench->world.mode = MR_MODE_EXACTLY_ONCE;
@@ -225,7 +202,7 @@ static void bench_init(struct bench *bench, int rows_per_key)
     edition_init(&bench->b, bench, "B");
     bench->options = (struct mr_worker_options){
         .pipeline = "test",
-        .factory = {bench, make_source, make_sink, make_store, make_script},
+        .factory = {&bench->world, mem_make_source, mem_make_sink, make_store, make_script},
         .lookup = bench->lookup,
         .delivery = {.pipeline = "test",
                      .group = "g",
@@ -254,11 +231,14 @@ static void run(void *arg)
 
 static void wait_for(const struct mem_log *log, const char *text)
 {
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (!mem_count(log, text)) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
-    }
+    WAIT(mem_count(log, text));
+}
+
+static void bench_join(struct bench *bench, struct mr_thread *thread)
+{
+    atomic_store(&bench->stop, true);
+    assert_true(mr_thread_join(thread, mr_clock_mono_ms() + DEADLINE_MS));
+    assert_int_equal(mr_worker_free(bench->worker), 0);
 }
 
 /* Works until a row begins with `text`, in either edition. */
@@ -266,18 +246,12 @@ static void bench_run_until(struct bench *bench, const char *text, const char *c
 {
     struct mr_thread thread;
     char a[64], b[64];
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
     snprintf(a, sizeof a, "%sA|%s", text, column);
     snprintf(b, sizeof b, "%sB|%s", text, column);
     bench_start(bench);
     mr_thread_start(&thread, run, bench->worker);
-    while (!mem_count(&bench->world.rows, a) && !mem_count(&bench->world.rows, b)) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
-    }
-    atomic_store(&bench->stop, true);
-    assert_true(mr_thread_join(&thread, deadline));
-    assert_int_equal(mr_worker_free(bench->worker), 0);
+    WAIT(mem_count(&bench->world.rows, a) || mem_count(&bench->world.rows, b));
+    bench_join(bench, &thread);
 }
 
 static void bench_fini(struct bench *bench)
@@ -463,15 +437,10 @@ static void other_settings_leave_the_script_alone(void **state)
     struct mr_worker_settings settings = bench.options.settings;
     settings.unit_outputs = 7;
     mr_worker_offer(bench.worker, &bench.a.base, &settings);
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (mr_worker_vote(bench.worker, &err) != MR_VOTE_YES)
-        assert_true(mr_clock_mono_ms() < deadline);
+    WAIT(mr_worker_vote(bench.worker, &err) == MR_VOTE_YES);
     mr_worker_decide(bench.worker, true);
-    while (!mr_worker_settled(bench.worker))
-        assert_true(mr_clock_mono_ms() < deadline);
-    atomic_store(&bench.stop, true);
-    assert_true(mr_thread_join(&thread, deadline));
-    assert_int_equal(mr_worker_free(bench.worker), 0);
+    WAIT(mr_worker_settled(bench.worker));
+    bench_join(&bench, &thread);
     assert_int_equal(bench.opened_b, 0);
     bench_fini(&bench);
 }
@@ -508,21 +477,16 @@ static void a_script_is_opened_with_the_columns_that_the_lookup_has_got_meanwhil
         wait_for(&bench.world.rows, "firstA|a-0000");
         mr_lookup_swap(bench.lookup, wider_table()); /* and no message comes that would tell */
         mr_worker_offer(bench.worker, &bench.b.base, &bench.options.settings);
-        int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-        while (mr_worker_vote(bench.worker, &err) != MR_VOTE_YES)
-            assert_true(mr_clock_mono_ms() < deadline);
+        WAIT(mr_worker_vote(bench.worker, &err) == MR_VOTE_YES);
         assert_int_equal(bench.columns_b, 3);
         if (back)
             mr_lookup_swap(bench.lookup, mem_table("abc", 1));
         mr_worker_decide(bench.worker, true);
-        while (!mr_worker_settled(bench.worker))
-            assert_true(mr_clock_mono_ms() < deadline);
+        WAIT(mr_worker_settled(bench.worker));
         mem_add(&bench.world, 0, "a second");
         wait_for(&bench.world.rows, "secondB|a-0000");
         assert_int_equal(bench.columns_b, back ? 2 : 3);
-        atomic_store(&bench.stop, true);
-        assert_true(mr_thread_join(&thread, deadline));
-        assert_int_equal(mr_worker_free(bench.worker), 0);
+        bench_join(&bench, &thread);
         assert_int_equal(bench.world.rows.n, 2);
         bench_fini(&bench);
     }
@@ -542,17 +506,13 @@ static void a_script_is_opened_with_the_columns_that_the_table_has_got_meanwhile
     wait_for(&bench.world.rows, "firstA|a-0000");
     bench.altered = true; /* and no message comes that would tell */
     mr_worker_offer(bench.worker, &bench.b.base, &bench.options.settings);
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
     enum mr_vote vote;
-    while ((vote = mr_worker_vote(bench.worker, &err)) == MR_VOTE_PENDING)
-        assert_true(mr_clock_mono_ms() < deadline);
+    WAIT((vote = mr_worker_vote(bench.worker, &err)) != MR_VOTE_PENDING);
     assert_int_equal(vote, MR_VOTE_YES);
     mr_worker_decide(bench.worker, true);
     mem_add(&bench.world, 0, "a second");
     wait_for(&bench.world.rows, "secondB|a-0000");
-    atomic_store(&bench.stop, true);
-    assert_true(mr_thread_join(&thread, deadline));
-    assert_int_equal(mr_worker_free(bench.worker), 0);
+    bench_join(&bench, &thread);
     assert_int_equal(bench.world.rows.n, 2);
     bench_fini(&bench);
 }
@@ -584,14 +544,10 @@ static void a_worker_that_has_not_started_says_no(void **state)
     bench_start(&bench);
     mr_thread_start(&thread, run, bench.worker);
     mr_worker_offer(bench.worker, &bench.b.base, &bench.options.settings);
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (mr_worker_vote(bench.worker, &err) != MR_VOTE_NO)
-        assert_true(mr_clock_mono_ms() < deadline);
+    WAIT(mr_worker_vote(bench.worker, &err) == MR_VOTE_NO);
     assert_non_null(strstr(err.msg, "not started"));
     mr_worker_decide(bench.worker, false);
-    atomic_store(&bench.stop, true);
-    assert_true(mr_thread_join(&thread, deadline));
-    assert_int_equal(mr_worker_free(bench.worker), 0);
+    bench_join(&bench, &thread);
     mr_lookup_free(loaded);
     bench_fini(&bench);
 }
@@ -614,15 +570,13 @@ static void one_worker_that_cannot_keeps_all_from_it(void **state)
     struct bench second;
     bench_init(&second, 3);
     current = &bench;
-    other.factory.arg = &second;
+    other.factory.arg = &second.world;
     other.edition = &second.a.base;
     other.lookup = second.lookup;
     mr_app_add_pipeline(app, &bench.options, 1);
     mr_app_add_pipeline(app, &other, 1);
     mr_app_start(app);
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (mr_app_state(app, &code) != MR_APP_READY)
-        assert_true(mr_clock_mono_ms() < deadline);
+    WAIT(mr_app_state(app, &code) == MR_APP_READY);
     struct mr_app_change changes[] = {
         {"test", &bench.b.base, bench.options.settings},
         {"other", &second.b.base, bench.options.settings},
@@ -639,7 +593,7 @@ static void one_worker_that_cannot_keeps_all_from_it(void **state)
     mr_app_request_stop(app);
     assert_false(mr_app_reload(app, changes, 2, &n_late, &err) &&
                  bench.opened_b > 2); /* a stop ends it at once */
-    assert_true(mr_app_join(app, deadline, &code));
+    assert_true(mr_app_join(app, mr_clock_mono_ms() + DEADLINE_MS, &code));
     second.open = 0; /* counted in the first one */
     bench.open = 0;
     bench_fini(&second);

@@ -16,11 +16,11 @@
 #include "stream/app.h"
 #include "stream/mark.h"
 #include "support/memory.h"
+#include "support/wait.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { DEADLINE_MS = 20000 };
 
@@ -35,27 +35,6 @@ struct bench {
     struct mr_worker_options options;
 };
 
-static bool make_source(void *arg, int index, struct mr_source **out, struct mr_error *err)
-{
-    (void)index;
-    (void)err;
-    *out = mem_source(arg);
-    return true;
-}
-static bool make_sink(void *arg, int index, struct mr_sink **out, struct mr_error *err)
-{
-    (void)index;
-    (void)err;
-    *out = mem_sink(arg);
-    return true;
-}
-static bool make_store(void *arg, int index, struct mr_store **out, struct mr_error *err)
-{
-    (void)index;
-    (void)err;
-    *out = mem_store(arg);
-    return true;
-}
 static bool make_script(void *arg, int index, const struct mr_edition *edition,
                         const struct mr_lookup_schema *lookup, const struct mr_row_schema *rows,
                         struct mr_script **out, struct mr_error *err)
@@ -68,24 +47,17 @@ static bool make_script(void *arg, int index, const struct mr_edition *edition,
     return true;
 }
 
-static void ignore_line(const char *text, void *arg)
-{
-    (void)arg;
-    if (getenv("SHOW_LOG"))
-        printf("%s\n", text);
-}
-
 static void bench_init(struct bench *bench, int rows_per_key)
 {
     *bench = (struct bench){0};
-    mr_log_hook(ignore_line, NULL);
+    mem_hush_log();
     mem_world_init(&bench->world);
     if (exactly)
         bench->world.mode = MR_MODE_EXACTLY_ONCE;
     bench->lookup = mem_lookup(rows_per_key);
     bench->options = (struct mr_worker_options){
         .pipeline = "test",
-        .factory = {&bench->world, make_source, make_sink, make_store, make_script},
+        .factory = {&bench->world, mem_make_source, mem_make_sink, mem_make_store, make_script},
         .lookup = bench->lookup,
         .delivery = {.pipeline = "test",
                      .group = "g",
@@ -124,29 +96,17 @@ static void bench_fini(struct bench *bench)
 
 static void wait_for(const struct mem_log *log, const char *text, size_t n)
 {
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (mem_count(log, text) < n) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
-    }
+    WAIT(mem_count(log, text) >= n);
 }
 
 static void wait_all_read(const struct bench *bench)
 {
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (!mem_all_read(&bench->world)) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
-    }
+    WAIT(mem_all_read(&bench->world));
 }
 
 static void wait_ended(struct bench *bench)
 {
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (!mr_worker_status(bench->worker).ended) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
-    }
+    WAIT(mr_worker_status(bench->worker).ended);
 }
 
 /* How many messages were dropped for `reason`, ever. */
@@ -159,11 +119,7 @@ static double dropped(const char *reason)
 
 static void wait_dropped(const char *reason, double until)
 {
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (dropped(reason) < until) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* poll */
-    }
+    WAIT(dropped(reason) >= until);
 }
 
 /* Every row of `key` for the message `text`: once in Postgres, at least (exactly, with `exact`)
@@ -657,15 +613,9 @@ static bool is_paused(struct bench *bench)
 /* Until the worker has paused, and has looked at its source a few times since. */
 static void wait_paused(struct bench *bench)
 {
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (!is_paused(bench)) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        mr_clock_sleep_ms(1); /* poll */
-    }
-    for (size_t until = bench->world.polls + 5; bench->world.polls < until;) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        mr_clock_sleep_ms(1); /* poll */
-    }
+    WAIT(is_paused(bench));
+    size_t until = bench->world.polls + 5;
+    WAIT(bench->world.polls >= until);
 }
 
 static void a_stale_lookup_pauses_the_worker(void **state)
@@ -726,11 +676,7 @@ static void with_strict_a_unit_waits_for_the_lookup(void **state)
     mr_fresh_set(fresh, mr_clock_mono_ms(), 0);
     mem_add(&bench.world, 0, "n first");
     bench_start(&bench);
-    int64_t deadline = mr_clock_mono_ms() + DEADLINE_MS;
-    while (!mr_fresh_asked(fresh)) {
-        assert_true(mr_clock_mono_ms() < deadline);
-        mr_clock_sleep_ms(1); /* poll */
-    }
+    WAIT(mr_fresh_asked(fresh));
     /* What was committed before the question comes now, and is seen. */
     mr_lookup_swap(bench.lookup, mem_table("abcn", 2));
     mr_fresh_answer(fresh, mr_fresh_asked(fresh));
