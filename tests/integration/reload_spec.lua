@@ -416,7 +416,7 @@ describe("a reload", function()
   end)
 
   it("hundreds of times costs no memory", function()
-    start()
+    start { env = { ASAN_OPTIONS = (os.getenv("ASAN_OPTIONS") or "") .. ":quarantine_size_mb=1" } }
     s:feed(2, 2)
     s:wait_rows(10)
     local function memory_kb()
@@ -432,7 +432,8 @@ describe("a reload", function()
     local before = memory_kb()
     reload_often(150)
     local after = memory_kb()
-    local most = daemon.bin:find("/release/", 1, true) and 2048 or 1048576 -- sanitizers keep what was freed
+    -- 150 reloads: none in the release build; 1 to 2 MB with the address sanitizer, which keeps 1 MB of what was freed.
+    local most = daemon.bin:find("/release/", 1, true) and 2048 or 8192
     assert.is_true(after < before + most, ("%d kB, then %d kB"):format(before, after))
     assert.equal(180, d:metric("^millrace_reloads_total$", '"applied"'))
     assert.equal(0, (d:stop()))
