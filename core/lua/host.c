@@ -140,7 +140,12 @@ static void on_count(lua_State *L, lua_Debug *ar)
 static MR_NORETURN void raise_expired(lua_State *L, const struct mr_host *host)
 {
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
-    luaL_error(L, "the time limit of %d ms is over (limits.time)", (int)host->limits.time_ms);
+    luaL_where(L, 0); /* in the hook that is the script's line; in a C function there is none */
+    if (!*lua_tostring(L, -1))
+        luaL_where(L, 1);
+    lua_pushfstring(L, "%sthe time limit of %d ms is over (limits.time)", lua_tostring(L, -1),
+                    (int)host->limits.time_ms);
+    lua_error(L);
     __builtin_unreachable();
 }
 

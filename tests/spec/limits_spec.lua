@@ -32,7 +32,7 @@ end
 describe("the time limit", function()
   it("ends an endless loop, and says where", function()
     check("while true do end", "script_timeout",
-      "the time limit of 100 ms is over %(limits.time%)\nstack traceback:.*s%d+.lua:3")
+      "s%d+.lua:3: the time limit of 100 ms is over %(limits.time%)\nstack traceback:.*s%d+.lua:3")
   end)
 
   it("is not swallowed by pcall", function()
