@@ -162,17 +162,7 @@ static void check_postgres(struct check *check, const struct mr_node *node,
     struct mr_names columns = mr_settings_names(mr_node_at(node, "sinks.postgres.columns"));
     struct mr_buf report;
     mr_buf_init(&report);
-    struct mr_postgres_store_options options = {
-        .dsn = mr_node_text(node, "sinks.postgres.dsn"),
-        .table = mr_node_text(node, "sinks.postgres.table"),
-        .columns = columns.items,
-        .n_columns = columns.n,
-        .dead_table = mr_node_text(node, "dead_letters.table"),
-        .group = mr_node_text(node, "source.group"),
-        .owner = "millrace.check",
-        .application_name = "millrace/check",
-        .mode = mr_node_text(node, "delivery"),
-    };
+    struct mr_postgres_store_options options = mr_settings_store(node, &columns);
     path_of(path, "pipelines", node->name, "sinks.postgres");
     bool fine = mr_postgres_check(&options, &report, rows, &err);
     report_lines(check, path, &report);

@@ -24,7 +24,9 @@ struct stage {
     size_t n_samples;
     struct mr_lookup *lookup;
     struct mr_lookup_schema *columns;
-    struct mr_row_schema *rows;
+    const struct mr_row_schema *rows;      /* one of the next two */
+    const struct mr_row_schema *described; /* just now; NULL: there is none, or it is away */
+    struct mr_row_schema *known;           /* to the workers */
     struct mr_script *before, *after;
     struct mr_names topics_before, topics_after;
 };
@@ -42,9 +44,26 @@ static bool look_at_lookup(struct stage *stage)
     return true;
 }
 
+/* The columns of the feedback table now: a script is often edited because it was altered, and an
+ * idle worker does not know that yet. */
+static void look_at_table(struct stage *stage, const struct mr_node *pipeline,
+                          const atomic_bool *stop)
+{
+    struct mr_error err;
+    struct mr_names columns = mr_settings_names(mr_node_at(pipeline, "sinks.postgres.columns"));
+    struct mr_postgres_store_options options = mr_settings_store(pipeline, &columns);
+    options.cancel = stop;
+    if (options.table && !mr_postgres_check(&options, NULL, &stage->described, &err))
+        mr_log(MR_DEBUG, "rehearsal of %s: the table's columns are those of before: %s",
+               pipeline->name, err.msg);
+    stage->rows = stage->described ? stage->described : stage->known;
+    free(columns.items);
+}
+
 /* Why there is nothing to run; NULL: there is. */
 static const char *set_stage(struct stage *stage, struct mr_wiring *wiring,
-                             const struct mr_candidate_pipeline *pipeline, size_t max)
+                             const struct mr_candidate_pipeline *pipeline, size_t max,
+                             const atomic_bool *stop)
 {
     struct mr_recent *recent = mr_wiring_recent(wiring, pipeline->name);
     const struct mr_node *node = mr_edition_node(pipeline->after);
@@ -54,7 +73,8 @@ static const char *set_stage(struct stage *stage, struct mr_wiring *wiring,
     stage->lookup = mr_wiring_lookup(wiring, pipeline->name);
     if (!look_at_lookup(stage))
         return "not rehearsed: the lookup is not loaded yet";
-    stage->rows = mr_recent_rows(recent);
+    stage->known = mr_recent_rows(recent);
+    look_at_table(stage, node, stop);
     if (!stage->rows && mr_node_text(node, "sinks.postgres.table"))
         return "not rehearsed: the columns of the Postgres sink are not known yet";
     stage->topics_before = mr_settings_topics(mr_edition_node(pipeline->before));
@@ -74,7 +94,8 @@ static void clear_stage(struct stage *stage)
     free(stage->topics_before.items);
     free(stage->topics_after.items);
     mr_lookup_schema_free(stage->columns);
-    mr_recent_rows_free(stage->rows);
+    mr_postgres_row_schema_free(stage->described);
+    mr_recent_rows_free(stage->known);
 }
 
 /* --- the limits of block_if --- */
@@ -120,8 +141,10 @@ static void judge(const struct mr_node *config, const char *pipeline,
 
 /* --- a pipeline --- */
 
+/* *deadline_ms: of the messages of all pipelines; what a look at the services takes is not theirs.
+ */
 static void rehearse_pipeline(struct mr_wiring *wiring, const struct mr_candidate *candidate,
-                              const struct mr_candidate_pipeline *pipeline, int64_t deadline_ms,
+                              const struct mr_candidate_pipeline *pipeline, int64_t *deadline_ms,
                               const atomic_bool *stop, struct mr_rehearsal_report *report)
 {
     const struct mr_node *config = mr_shared_config_tree(candidate->config);
@@ -130,8 +153,9 @@ static void rehearse_pipeline(struct mr_wiring *wiring, const struct mr_candidat
     struct mr_rehearsed rehearsed;
     struct mr_rehearsal_tell tell;
     int64_t began_ms = mr_clock_mono_ms();
-    const char *problem =
-        set_stage(&stage, wiring, pipeline, (size_t)mr_node_int(config, "reload.rehearse", 0));
+    const char *problem = set_stage(&stage, wiring, pipeline,
+                                    (size_t)mr_node_int(config, "reload.rehearse", 0), stop);
+    *deadline_ms += mr_clock_mono_ms() - began_ms;
     mr_rehearsal_tell_init(&tell, pipeline, report);
     if (problem) {
         mr_rehearsal_tell_problem(&tell, problem);
@@ -155,7 +179,7 @@ static void rehearse_pipeline(struct mr_wiring *wiring, const struct mr_candidat
         .outputs_max = OUTPUTS_MAX,
         .samples = stage.samples,
         .n_samples = stage.n_samples,
-        .deadline_mono_ms = deadline_ms,
+        .deadline_mono_ms = *deadline_ms,
         .stop = stop,
         .example = mr_rehearsal_tell_example,
         .arg = &tell,
@@ -185,7 +209,7 @@ void mr_rehearsal_run(struct mr_wiring *wiring, const struct mr_candidate *candi
     for (size_t i = 0; i < candidate->n; i++)
         if (candidate->pipelines[i].before != candidate->pipelines[i].after &&
             (!only || strcmp(only, candidate->pipelines[i].name) == 0))
-            rehearse_pipeline(wiring, candidate, &candidate->pipelines[i], deadline_ms, stop,
+            rehearse_pipeline(wiring, candidate, &candidate->pipelines[i], &deadline_ms, stop,
                               report);
     mr_rehearsal_tell_end(report, candidate);
 }

@@ -62,6 +62,22 @@ const struct mr_node *mr_settings_writer(const struct mr_node *pipeline)
     return sink ? sink : mr_node_at(pipeline, "source.kafka");
 }
 
+struct mr_postgres_store_options mr_settings_store(const struct mr_node *pipeline,
+                                                   const struct mr_names *columns)
+{
+    return (struct mr_postgres_store_options){
+        .dsn = mr_node_text(pipeline, "sinks.postgres.dsn"),
+        .table = mr_node_text(pipeline, "sinks.postgres.table"),
+        .columns = columns->items,
+        .n_columns = columns->n,
+        .dead_table = mr_node_text(pipeline, "dead_letters.table"),
+        .group = mr_node_text(pipeline, "source.group"),
+        .owner = "millrace.check",
+        .application_name = "millrace/check",
+        .mode = mr_node_text(pipeline, "delivery"),
+    };
+}
+
 static enum mr_postgres_refresh refresh_of(int64_t refresh)
 {
     switch (refresh) {

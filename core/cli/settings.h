@@ -28,6 +28,11 @@ struct mr_kafka_property *mr_settings_properties(const struct mr_node *table, si
 /* The properties with which a pipeline writes: those of its Kafka sink, else of its source. */
 const struct mr_node *mr_settings_writer(const struct mr_node *pipeline);
 
+/* The store of a pipeline, for a look at it beside the daemon (mr_postgres_check). Borrows from the
+ * tree and from `columns`: those of sinks.postgres.columns. */
+struct mr_postgres_store_options mr_settings_store(const struct mr_node *pipeline,
+                                                   const struct mr_names *columns);
+
 /* A lookup, as its feed, init and check want it. Its options borrow from here and from the tree. */
 struct mr_settings_lookup {
     struct mr_postgres_feed_options options;

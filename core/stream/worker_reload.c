@@ -107,40 +107,6 @@ static bool open_script(struct mr_worker *worker, struct mr_beside *beside, stru
     return false;
 }
 
-/*
- * An idle worker, or one without partitions, may not know yet that the feedback table was altered,
- * and a script is often edited because of it. True: it has another description now, with which the
- * script in use was opened again. In the middle of a fan-out nothing is looked at.
- */
-static bool learn_table(struct mr_worker *worker)
-{
-    struct mr_error err;
-    const struct mr_row_schema *before = worker->script_rows;
-    bool well = worker->status.well; /* written by this thread alone */
-    if (!worker->store || !worker->source || mr_worker_has_job(worker))
-        return false;
-    /* The open unit borrows from the script in use. What fails here is told by the claims. */
-    if (!mr_unit_empty(&worker->unit))
-        (void)!mr_worker_commit_unit(worker);
-    mr_watch_enter(&worker->watch, MR_PHASE_STORE);
-    if (!worker->claims_due && !mr_worker_stopping(worker)) {
-        bool known = worker->store->ops->begin(worker->store, NULL, 0, &err);
-        worker->store->ops->rollback(worker->store);
-        if (known)
-            return false;
-        mr_worker_recover(worker, &err);
-    }
-    if (mr_worker_stopping(worker))
-        return false;
-    mr_watch_enter(&worker->watch, MR_PHASE_OPEN);
-    bool ok =
-        worker->store->ops->connect(worker->store, &err) && mr_worker_open_script(worker, &err);
-    if (well && !worker->n_parts) /* it has nothing to claim, with which it would be well again */
-        mr_worker_set_status(worker, true, NULL);
-    mr_watch_enter(&worker->watch, MR_PHASE_BUILD);
-    return ok && worker->script_rows != before;
-}
-
 /* Takes the edition. */
 static void try_offer(struct mr_worker *worker, struct mr_edition *edition,
                       const struct mr_worker_settings *settings, unsigned serial)
@@ -157,8 +123,7 @@ static void try_offer(struct mr_worker *worker, struct mr_edition *edition,
                           "(%s); reload when it has, or restart",
                           worker->status.problem); /* written by this thread alone */
     else if (edition != newest)
-        ok = open_script(worker, &worker->tried, &err) ||
-             (learn_table(worker) && open_script(worker, &worker->tried, &err));
+        ok = open_script(worker, &worker->tried, &err);
     if (!ok)
         clear(&worker->tried);
     pthread_mutex_lock(&worker->lock);

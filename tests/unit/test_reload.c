@@ -45,13 +45,9 @@ struct bench {
     enum mr_vote vote;
     struct mr_error err;
     atomic_int open, opened_b, freed;
-    size_t columns_b;               /* of the lookup, when B was opened last */
-    atomic_bool altered;            /* the feedback table: it has one column more */
-    bool alters;                    /* with the offer */
-    bool needs_more;                /* B does not open without that column */
-    struct mr_row_schema described; /* n is 0: as the store has it */
-    size_t rows_before;             /* of the unit */
-    size_t mixed;                   /* units */
+    size_t columns_b;   /* of the lookup, when B was opened last */
+    size_t rows_before; /* of the unit */
+    size_t mixed;       /* units */
 };
 
 static struct bench *current; /* for the store's commit */
@@ -86,37 +82,6 @@ static enum mr_decision commit(struct mr_store *store, struct mr_error *err)
     return decision;
 }
 
-/* The table was altered: nothing is written until a new connection has described it anew. */
-static bool begin(struct mr_store *store, const struct mr_advance *steps, size_t n,
-                  struct mr_error *err)
-{
-    if (!store_ops->begin(store, steps, n, err))
-        return false;
-    if (!current->altered || current->described.n)
-        return true;
-    return mr_error_set(err, MR_RETRY, MR_EXIT_CONFIG, "altered: it will be described again");
-}
-
-static bool connect_store(struct mr_store *store, struct mr_error *err)
-{
-    static const struct mr_row_column columns[] = {
-        {.name = "a", .type_name = "text", .is_text = true},
-        {.name = "b", .type_name = "text", .is_text = true},
-        {.name = "more", .type_name = "text", .is_text = true},
-    };
-    if (current->altered) {
-        current->described = *store_ops->schema(store);
-        current->described.columns = columns;
-        current->described.n = 3;
-    }
-    return store_ops->connect(store, err);
-}
-
-static const struct mr_row_schema *schema(struct mr_store *store)
-{
-    return current->described.n ? &current->described : store_ops->schema(store);
-}
-
 static bool make_store(void *arg, int index, struct mr_store **out, struct mr_error *err)
 {
     static struct mr_store_ops ops;
@@ -127,9 +92,6 @@ static bool make_store(void *arg, int index, struct mr_store **out, struct mr_er
     store_ops = (*out)->ops;
     struct mr_store_ops made = *store_ops;
     made.commit = commit;
-    made.begin = begin;
-    made.connect = connect_store;
-    made.schema = schema;
     ops = made;
     (*out)->ops = &ops;
     return true;
@@ -152,7 +114,6 @@ static void on_call(void *arg)
     if (bench->rebalance_at && bench->calls == bench->rebalance_at)
         bench->world.rebalance = true;
     if (bench->offer_at && bench->calls == bench->offer_at) {
-        bench->altered = bench->alters;
         mr_worker_offer(bench->worker, &bench->b.base, &bench->options.settings);
         bench->offered = true;
     }
@@ -174,8 +135,6 @@ static bool make_script(void *arg, int index, const struct mr_edition *edition,
     (void)index;
     if (strcmp(edition->bundle, "bad") == 0)
         return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG, "bad.lua:1: it does not open");
-    if (edition == &bench->b.base && bench->needs_more && rows->n < 3)
-        return mr_error_set(err, MR_STOP, MR_EXIT_CONFIG, "b.lua:1: there is no such column");
     *out = mem_script_tagged(lookup, rows != NULL, edition->bundle, on_call, bench);
     struct mr_script_ops made = *(*out)->ops;
     real_close = made.close;
@@ -492,46 +451,6 @@ static void a_script_is_opened_with_the_columns_that_the_lookup_has_got_meanwhil
     }
 }
 
-static void a_script_is_opened_with_the_columns_that_the_table_has_got_meanwhile(void **state)
-{
-    (void)state;
-    struct bench bench;
-    struct mr_thread thread;
-    struct mr_error err;
-    bench_init(&bench, 1);
-    bench.needs_more = true;
-    bench_start(&bench);
-    mem_add(&bench.world, 0, "a first");
-    mr_thread_start(&thread, run, bench.worker);
-    wait_for(&bench.world.rows, "firstA|a-0000");
-    bench.altered = true; /* and no message comes that would tell */
-    mr_worker_offer(bench.worker, &bench.b.base, &bench.options.settings);
-    enum mr_vote vote;
-    WAIT((vote = mr_worker_vote(bench.worker, &err)) != MR_VOTE_PENDING);
-    assert_int_equal(vote, MR_VOTE_YES);
-    mr_worker_decide(bench.worker, true);
-    mem_add(&bench.world, 0, "a second");
-    wait_for(&bench.world.rows, "secondB|a-0000");
-    bench_join(&bench, &thread);
-    assert_int_equal(bench.world.rows.n, 2);
-    bench_fini(&bench);
-}
-
-/* The open unit is of the table as it was: its messages are worked on once more. */
-static void so_it_is_under_load(void **state)
-{
-    (void)state;
-    struct bench bench;
-    bench_init(&bench, 3);
-    add_messages(&bench);
-    bench.offer_at = 20;
-    bench.alters = bench.needs_more = true;
-    bench_run_until(&bench, "m59", "a-0002");
-    assert_int_equal(bench.vote, MR_VOTE_YES);
-    assert_in_range(until_swap(&bench), 1, 22);
-    bench_fini(&bench);
-}
-
 static void a_worker_that_has_not_started_says_no(void **state)
 {
     (void)state;
@@ -626,8 +545,6 @@ int main(void)
         cmocka_unit_test(a_decision_that_never_came_is_forgotten_at_the_end),
         cmocka_unit_test(other_settings_leave_the_script_alone),
         cmocka_unit_test(a_script_is_opened_with_the_columns_that_the_lookup_has_got_meanwhile),
-        cmocka_unit_test(a_script_is_opened_with_the_columns_that_the_table_has_got_meanwhile),
-        cmocka_unit_test(so_it_is_under_load),
         cmocka_unit_test(a_worker_that_has_not_started_says_no),
 #ifndef __SANITIZE_THREAD__
         cmocka_unit_test(one_worker_that_cannot_keeps_all_from_it),
