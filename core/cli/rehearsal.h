@@ -22,8 +22,8 @@ struct mr_rehearsal_report {
 };
 
 /* All pipelines whose script, or what it is opened with, differs; or `only` the one of that name
- * (NULL: all). Takes 5 s at most, beyond the message that is run when they are over and a look at the
- * columns of the Postgres table. `stop`: return soon. */
+ * (NULL: all). Takes 5 s at most, beyond the message that is run when they are over and a look at
+ * the columns of the Postgres table. `stop`: return soon. */
 void mr_rehearsal_run(struct mr_wiring *wiring, const struct mr_candidate *candidate,
                       const char *only, const atomic_bool *stop,
                       struct mr_rehearsal_report *report);

@@ -21,6 +21,7 @@ struct mr_reload {
     struct mr_rehearsal rehearsal;
     struct mr_thread thread;
     bool running, quiet; /* quiet: of the one that runs */
+    bool last_good;      /* the one before it; the running thread's */
     bool asked, asked_quietly;
     unsigned n_asked, n_running; /* asks; those that the one that runs will answer */
     struct mr_metric *results[MR_RELOAD_RESULTS], *last_worked;
@@ -218,13 +219,13 @@ static void run(void *arg)
     int64_t began_ms = mr_clock_mono_ms();
     attempt_reload(reload, &attempt);
     bool good = attempt.result == MR_RELOAD_APPLIED || attempt.result == MR_RELOAD_UNCHANGED;
+    /* After one that was not taken, somebody waits to read that all is well again. */
+    bool quiet = reload->quiet && attempt.result == MR_RELOAD_UNCHANGED && reload->last_good;
+    reload->last_good = good;
     describe(&text, &attempt, mr_clock_mono_ms() - began_ms);
     mr_metric_add(reload->results[attempt.result], 1);
     mr_metric_set(reload->last_worked, good);
-    mr_log(!good                                                    ? MR_ERROR
-           : reload->quiet && attempt.result == MR_RELOAD_UNCHANGED ? MR_DEBUG
-                                                                    : MR_INFO,
-           "%s", mr_buf_cstr(&text));
+    mr_log(!good ? MR_ERROR : quiet ? MR_DEBUG : MR_INFO, "%s", mr_buf_cstr(&text));
     pthread_mutex_lock(&reload->lock);
     reload->last = attempt.result;
     mr_buf_fini(&reload->text);
@@ -320,6 +321,7 @@ struct mr_reload *mr_reload_new(const struct mr_cli_args *args, struct mr_wiring
     reload->wiring = wiring;
     if (rehearsal)
         reload->rehearsal = *rehearsal;
+    reload->last_good = true;
     pthread_mutex_init(&reload->lock, NULL);
     open_metrics(reload);
     return reload;

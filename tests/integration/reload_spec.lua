@@ -325,6 +325,20 @@ describe("a reload", function()
       assert.equal(0, (d:stop()))
     end)
 
+    it("says that all is well again when a mistake is undone, and nothing when nothing was wrong", function()
+      start_watching()
+      wait_for("reload failed", function() shell.write(script, BROKEN) end)
+      wait_for("reload: nothing has changed: bundle ", function() shell.write(script, versioned("v1")) end)
+      wait_for("reload failed", function() os.remove(s.dir .. "/config.lua") end)
+      wait_for("reload: nothing has changed: bundle ", function() s:write_config() end)
+      local from = #d:log() + 1
+      shell.write(script, versioned("v1")) -- looked at, and nothing said
+      shell.wait(20, "the fifth reload", function() return d:metric("^millrace_reloads_total$", '"unchanged"') == 3 end)
+      wait_for("reloaded: bundle ", function() shell.write(script, versioned("v2")) end)
+      assert.is_nil(d:log():find("nothing has changed", from, true))
+      assert.equal(0, (d:stop()))
+    end)
+
     it("makes one reload of several files, and says nothing of files that do not matter", function()
       shell.write(s.dir .. "/words.lua", "return 1\n")
       s:script('local words = require "words"\n' .. versioned("v1"))
