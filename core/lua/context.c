@@ -10,6 +10,7 @@
 #include "base/metrics.h"
 #include "base/text.h"
 #include "lua/json.h"
+#include "lua/slots.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -17,7 +18,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const char ctx_meta_key = 'x', headers_meta_key = 'h', current_key = 'm';
+static const char headers_meta_key = 'h';
 
 enum field {
     F_NOW = 1,
@@ -338,7 +339,7 @@ static void push_node(lua_State *L, const struct mr_node *node)
     }
 }
 
-static void close_meta(lua_State *L, const char *name, const void *registry_key)
+static void close_meta(lua_State *L, const char *name)
 {
     lua_pushcfunction(L, l_read_only);
     lua_setfield(L, -2, "__newindex");
@@ -346,7 +347,6 @@ static void close_meta(lua_State *L, const char *name, const void *registry_key)
     lua_setfield(L, -2, "__name");
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
-    lua_rawsetp(L, LUA_REGISTRYINDEX, registry_key);
 }
 
 void mr_context_open(lua_State *L, struct mr_view *view, const struct mr_node *vars)
@@ -356,7 +356,8 @@ void mr_context_open(lua_State *L, struct mr_view *view, const struct mr_node *v
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, l_headers_len);
     lua_setfield(L, -2, "__len");
-    close_meta(L, "ctx.headers", &headers_meta_key);
+    close_meta(L, "ctx.headers");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &headers_meta_key);
 
     lua_createtable(L, 0, 6);
     lua_createtable(L, 0, N_FIELDS);
@@ -375,21 +376,22 @@ void mr_context_open(lua_State *L, struct mr_view *view, const struct mr_node *v
     lua_pushcclosure(L, l_count, 3);
     lua_pushcclosure(L, l_ctx_index, 4);
     lua_setfield(L, -2, "__index");
-    close_meta(L, "ctx", &ctx_meta_key);
+    close_meta(L, "ctx");
+    lua_rawseti(L, LUA_REGISTRYINDEX, MR_SLOT_CTX_META);
 }
 
 void mr_context_push(lua_State *L, struct mr_view *view)
 {
     if (view->handle) {
-        lua_rawgetp(L, LUA_REGISTRYINDEX, &current_key);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, MR_SLOT_CTX);
         return;
     }
     struct mr_view **handle = lua_newuserdatauv(L, sizeof *handle, 0);
     *handle = view;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &ctx_meta_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, MR_SLOT_CTX_META);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, -1); /* kept, so that the handle stays where it is until mr_context_end */
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &current_key);
+    lua_rawseti(L, LUA_REGISTRYINDEX, MR_SLOT_CTX);
     view->handle = handle;
 }
 

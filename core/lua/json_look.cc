@@ -39,7 +39,8 @@ static bool sound(dom::element value, int depth) noexcept
     }
 }
 
-static void take(dom::element value, struct mr_json_look *look) noexcept
+/* False: it could not be pushed. */
+static bool take(dom::element value, struct mr_json_look *look) noexcept
 {
     look->found = true;
     switch (value.type()) {
@@ -63,13 +64,16 @@ static void take(dom::element value, struct mr_json_look *look) noexcept
         break;
     case dom::element_type::ARRAY:
         look->kind = MR_JSON_ARRAY;
-        break;
+        return sound(value, 1);
     case dom::element_type::OBJECT:
         look->kind = MR_JSON_OBJECT;
-        break;
-    default:
+        return sound(value, 1);
+    case dom::element_type::UINT64:
+        return false;
+    case dom::element_type::NULL_VALUE:
         look->kind = MR_JSON_NULL;
     }
+    return true;
 }
 
 static bool is_named(const struct mr_json_look *look, std::string_view name)
@@ -99,11 +103,10 @@ bool mr_json_find(const struct mr_json *json, struct mr_json_looks *looks)
         looks->list[i].found = false;
     size_t place = 0;
     for (dom::key_value_pair field : object) {
-        if (!sound(field.value, 1))
-            return false;
         size_t i = which(looks, place++, field.key);
-        if (i < looks->n)
-            take(field.value, &looks->list[i]);
+        struct mr_json_look none;
+        if (!take(field.value, i < looks->n ? &looks->list[i] : &none))
+            return false;
     }
     return true;
 }

@@ -7,6 +7,7 @@
  * tests/spec/json_spec.lua.
  */
 #include "lua/json_parser.h"
+#include "lua/slots.h"
 
 #include <lua.hpp>
 
@@ -18,8 +19,6 @@ static_assert(std::is_trivially_destructible_v<dom::element> &&
                   std::is_trivially_destructible_v<dom::array> &&
                   std::is_trivially_destructible_v<dom::object>,
               "a longjmp passes these");
-
-static const char array_meta_key = 'a'; /* its address is the key in the registry */
 
 enum { NAMES = 128 };
 
@@ -35,8 +34,6 @@ struct name_cache {
     } slots[NAMES];
 };
 
-static const char name_cache_key = 'n';
-
 /* What the functions below need: where array metatable and names stand on the stack. */
 struct pusher {
     lua_State *L;
@@ -49,14 +46,14 @@ struct pusher {
 static void open_pusher(struct pusher *p)
 {
     lua_State *L = p->L;
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &name_cache_key) != LUA_TUSERDATA) {
+    if (lua_rawgeti(L, LUA_REGISTRYINDEX, MR_SLOT_NAMES) != LUA_TUSERDATA) {
         lua_pop(L, 1);
         void *cache = lua_newuserdatauv(L, sizeof *p->cache, 1);
         memset(cache, 0, sizeof *p->cache);
         lua_createtable(L, NAMES, 0);
         lua_setiuservalue(L, -2, 1);
         lua_pushvalue(L, -1);
-        lua_rawsetp(L, LUA_REGISTRYINDEX, &name_cache_key);
+        lua_rawseti(L, LUA_REGISTRYINDEX, MR_SLOT_NAMES);
     }
     p->cache = static_cast<struct name_cache *>(lua_touserdata(L, -1));
     lua_getiuservalue(L, -1, 1);
@@ -206,7 +203,7 @@ void mr_json_push_look(lua_State *L, const struct mr_json_look *look)
 
 void mr_json_push_array_meta(lua_State *L)
 {
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &array_meta_key) == LUA_TTABLE)
+    if (lua_rawgeti(L, LUA_REGISTRYINDEX, MR_SLOT_ARRAY_META) == LUA_TTABLE)
         return;
     lua_pop(L, 1);
     lua_createtable(L, 0, 2);
@@ -215,7 +212,7 @@ void mr_json_push_array_meta(lua_State *L)
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &array_meta_key);
+    lua_rawseti(L, LUA_REGISTRYINDEX, MR_SLOT_ARRAY_META);
 }
 
 bool mr_json_is_array(lua_State *L, int index)

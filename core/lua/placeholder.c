@@ -9,13 +9,13 @@
 
 #include "base/text.h"
 #include "lua/sandbox.h"
+#include "lua/slots.h"
 
 #include <lauxlib.h>
 #include <lua.h>
 #include <string.h>
 
-/* Keys in the registry, by address. */
-static const char placeholder_meta_key = 'p', col_key = 'c';
+static const char col_key = 'c'; /* its address is the key in the registry */
 
 /* What metamethods need: the schema and whether `col` may be used now. */
 struct columns {
@@ -54,7 +54,7 @@ static int push_column(lua_State *L, uint16_t column, const char *name)
     struct mr_placeholder *p = lua_newuserdatauv(L, sizeof *p + len, 0);
     *p = (struct mr_placeholder){.column = column};
     p->text = memcpy((char *)(p + 1), name, len);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &placeholder_meta_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, MR_SLOT_PLACEHOLDER_META);
     lua_setmetatable(L, -2);
     return 1;
 }
@@ -122,7 +122,7 @@ static void make_meta(lua_State *L)
     lua_setfield(L, -2, "__name");
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &placeholder_meta_key);
+    lua_rawseti(L, LUA_REGISTRYINDEX, MR_SLOT_PLACEHOLDER_META);
 }
 
 /* --- fmt --- */
@@ -195,7 +195,7 @@ static int l_fmt(lua_State *L)
         used += piece.len;
         pieces[i] = piece;
     }
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &placeholder_meta_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, MR_SLOT_PLACEHOLDER_META);
     lua_setmetatable(L, -2);
     return 1;
 }
@@ -250,7 +250,7 @@ const struct mr_placeholder *mr_placeholder_at(lua_State *L, int index)
     const struct mr_placeholder *p = lua_touserdata(L, index);
     if (!lua_getmetatable(L, index))
         return NULL;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &placeholder_meta_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, MR_SLOT_PLACEHOLDER_META);
     bool is = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
     return is ? p : NULL;

@@ -12,13 +12,12 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "lua/placeholder.h"
+#include "lua/slots.h"
 
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-static const char message_key = 'm';
 
 static void drop(struct mr_script_state *state, const char *reason)
 {
@@ -32,6 +31,17 @@ static void reject(struct mr_script_state *state)
 }
 
 /* --- accept --- */
+
+/* Most reasons are the one of the message before: that one is clean already. */
+static const char *keep_reason(struct mr_script_state *state, const char *text)
+{
+    if (strcmp(text, state->reason_given) != 0) {
+        snprintf(state->reason_given, sizeof state->reason_given, "%s", text);
+        memcpy(state->reason_text, state->reason_given, sizeof state->reason_text);
+        mr_text_clean(state->reason_text);
+    }
+    return state->reason_text;
+}
 
 static void run_filter(lua_State *L, struct mr_script_state *state, int msg)
 {
@@ -65,9 +75,7 @@ static void run_filter(lua_State *L, struct mr_script_state *state, int msg)
             reject(state);
             return;
         }
-        snprintf(state->reason_text, sizeof state->reason_text, "%s", lua_tostring(L, msg + 2));
-        mr_text_clean(state->reason_text);
-        reason = state->reason_text;
+        reason = keep_reason(state, lua_tostring(L, msg + 2));
     }
     drop(state, reason);
 }
@@ -90,7 +98,7 @@ static int job_accept(lua_State *L)
         return 0;
     }
     lua_pushvalue(L, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &message_key);
+    lua_rawseti(L, LUA_REGISTRYINDEX, MR_SLOT_MESSAGE);
     if (state->has[MR_FN_FILTER] && !filtered)
         run_filter(L, state, 1);
     return 0;
@@ -100,7 +108,7 @@ static int job_accept(lua_State *L)
 
 void mr_script_push_message(lua_State *L)
 {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &message_key);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, MR_SLOT_MESSAGE);
 }
 
 static int job_key(lua_State *L)

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "lua/placeholder.h"
 #include "lua/sandbox.h"
+#include "lua/slots.h"
 
 #include <ctype.h>
 #include <lauxlib.h>
@@ -31,13 +32,9 @@ static const struct {
     {"business_id", "it comes with the calendar"},
 };
 
-static const char functions_key = 'f';
-
 void mr_script_push_function(lua_State *L, enum mr_function function)
 {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &functions_key);
-    lua_rawgeti(L, -1, (lua_Integer)function + 1);
-    lua_remove(L, -2);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, MR_SLOT_FUNCTIONS + (lua_Integer)function);
 }
 
 /* The line on which `name` is given a value, for entries that carry none themselves; 0 if not
@@ -175,13 +172,11 @@ static void take_table(lua_State *L, struct mr_script_state *state)
         check_type(L, state, lua_tostring(L, -2));
         lua_pop(L, 1);
     }
-    lua_createtable(L, MR_FN_N, 0);
     for (int i = 0; i < MR_FN_N; i++) {
         lua_pushstring(L, mr_script_function_names[i]);
         state->has[i] = lua_rawget(L, table) != LUA_TNIL;
-        lua_rawseti(L, -2, i + 1);
+        lua_rawseti(L, LUA_REGISTRYINDEX, MR_SLOT_FUNCTIONS + i);
     }
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &functions_key);
     lua_pushliteral(L, "fields");
     if (lua_rawget(L, table) != LUA_TNIL) {
         const char *where = push_where(L, state->bundle, "fields");

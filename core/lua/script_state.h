@@ -50,7 +50,7 @@ struct mr_script_state {
     /* of the call that runs */
     enum mr_verdict verdict;
     const char *reason;
-    char reason_text[64];
+    char reason_given[64], reason_text[64]; /* by the filter, and in UTF-8 */
     struct mr_error *err;
     struct mr_rows *rows; /* of each */
 };

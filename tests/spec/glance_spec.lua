@@ -93,6 +93,16 @@ describe("a filter that only reads fields", function()
       "function s.map(msg) return { same = msg.a == kept } end"))
   end)
 
+  it("gives each message a reason of its own", function()
+    local short = both("return false, msg.why")
+    local long = ("x"):rep(63)
+    for _, case in ipairs { { "" }, { "late" }, { "late" }, { "early" }, { "late" }, { "" }, { long },
+      { long .. "y", long }, { long .. "z", long }, { "\u{fc}", "\u{fc}" },
+      { long:sub(2) .. "\u{fc}", long:sub(2) .. "?" }, { "late" } } do
+      assert.equal(case[2] or case[1], short:process { value = ('{"why":"%s"}'):format(case[1]) }.reason)
+    end
+  end)
+
   it("may decode JSON besides", function()
     assert.equal('emit | - | - | - | {"a":"[1,2]","b":"x"}',
       same("return #json.decode(msg.a) == 2", '{"a":"[1,2]","b":"x"}'))
