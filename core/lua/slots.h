@@ -13,6 +13,7 @@ enum mr_slot {
     MR_SLOT_PLACEHOLDER_META, /* placeholder.c */
     MR_SLOT_CTX_META,         /* context.c */
     MR_SLOT_CTX,
+    MR_SLOT_COLUMNS,  /* template.c, template_row.c */
     MR_SLOT_MESSAGE,  /* script.c */
     MR_SLOT_FUNCTIONS /* script_load.c: as many as there are functions */
 };

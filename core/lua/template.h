@@ -13,7 +13,11 @@
 
 struct lua_State;
 
-struct mr_set_node;
+/* One of the sets of columns that rows have had. */
+struct mr_set_node {
+    struct mr_set_node *next;
+    struct mr_column_set set;
+};
 
 struct mr_templates {
     struct mr_build build;
