@@ -23,7 +23,7 @@ import publish
 import report
 import subjects
 import workloads
-from stage import BUILD, DEADLINE, ROOT, Child, Failed, Stage, program
+from stage import BUILD, DEADLINE, ROOT, Child, Failed, Stage, program, threads
 
 KINDS = {"sink": ["exactly_once", "raw"], "read": ["exactly_once", "raw_read"], "latency": ["exactly_once", "raw_latency"],
          "cache": [], "each": [], "counts": []}
@@ -127,6 +127,7 @@ def run_once(stage, workload, subject):
     ended = subject.ended() or time.monotonic()
     run = {
         "subject": subject.spec,
+        "threads": threads(subject.pids()),
         "seconds": ended - began,
         "cpu": used_since(stage, before, subject),
         "peak_mb": subject.peak_mb(),
@@ -164,7 +165,7 @@ def latency_once(stage, workload, subject):
     else:
         subject.wait()
         times = subject.answer
-    run = {"subject": subject.spec, "times": times, "cpu": used_since(stage, before, subject), "peak_mb": subject.peak_mb()}
+    run = {"subject": subject.spec, "threads": threads(subject.pids()), "times": times, "cpu": used_since(stage, before, subject), "peak_mb": subject.peak_mb()}
     subject.stop()
     if probe:
         probe.end()

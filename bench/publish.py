@@ -139,6 +139,21 @@ def phases(parts):
     return [*heading("", "subject", "seconds of a run", "seconds of its workers (threads) by phase, medians"), *lines] if lines else []
 
 
+def model(parts):
+    """What a core of each takes, from the CPU seconds of Millrace's own runs."""
+    lines = []
+    for result, spec in measured(parts, ("sink",)):
+        if spec != "exactly_once":
+            continue
+        us = [middle(result, spec, lambda r: r["cpu"][who] / r["outputs"] * 1e6) for who in ("subject", "kafka", "postgres")]
+        if all(us):
+            lines.append(cells(result["workload"], *(f"{1e3 / one:,.0f}" for one in us), f"{us[0] / us[2]:.1f} and {us[1] / us[2]:.1f}",
+                               f"{8e3 / us[2]:,.0f}"))
+    head = heading("", "thousands of outputs/s of a core of Millrace", "of a core of Kafka", "of a core of Postgres",
+                   "cores of Millrace and of Kafka that one core of Postgres keeps busy", "thousands of outputs/s that 8 cores of Postgres bound")
+    return [*head, *lines] if lines else []
+
+
 def cache(part):
     lines = [cells(f"{one['rows']:,}", str(one["each"]), one["feed"], *(f"{report.spread(one[name])[1]:.2f}" for name in ("load_s", "copy_s")),
                    " ".join(f"{r:.2f}" for r in report.spread(one["ratios"])), f"{one['bytes_a_row']:.1f}", f"{one['rss_a_row']:.1f}",
@@ -197,8 +212,9 @@ def publish(paths):
     if parts:
         text = fill(text, "budgets", [*origins(parts), *budgets.table(results), *failures(parts)])
         text = fill(text, "workloads", [*origins(parts), *workloads(parts), *pictures(drawn, ("throughput.svg", "latency.svg"))])
-        if phases(parts):
-            text = fill(text, "phases", phases(parts))
+        for mark, made in (("phases", phases), ("model", model)):
+            if made(parts):
+                text = fill(text, mark, [*origins(parts), *made(parts)])
     if points:
         text = fill(text, "scaling", [*origins(points), *rates(points, lambda result: f"{result['series']}: {result['point']}"), *failures(points),
                                       *pictures(drawn, ("workers.svg", "fanout.svg", "table.svg"))])
