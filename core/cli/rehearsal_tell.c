@@ -179,6 +179,17 @@ static void put_summary(struct mr_buf *out, const struct mr_rehearsed *rehearsed
                       rehearsed->n_cut, rehearsed->n_cut == 1 ? "" : "s");
 }
 
+/* Somebody who mends a script may have got no further. */
+static void put_unmended(struct mr_rehearsal_tell *tell, const struct mr_rehearsed *rehearsed)
+{
+    const struct mr_sample *sample = rehearsed->unmended;
+    if (sample)
+        mr_buf_printf(
+            &tell->lines, "rehearsal of %s: still an error: %s/%" PRId32 "@%" PRId64 ": %s: %.*s\n",
+            tell->pipeline->name, sample->rec.topic, sample->rec.partition, sample->rec.offset,
+            rehearsed->err.class_, (int)strcspn(rehearsed->err.msg, "\n"), rehearsed->err.msg);
+}
+
 void mr_rehearsal_tell_counts(struct mr_rehearsal_tell *tell, const struct mr_rehearsed *rehearsed,
                               size_t n_samples, int64_t ms)
 {
@@ -187,6 +198,7 @@ void mr_rehearsal_tell_counts(struct mr_rehearsal_tell *tell, const struct mr_re
     mr_buf_printf(text, "rehearsal of %s: ", tell->pipeline->name);
     put_summary(text, rehearsed, n_samples);
     mr_buf_printf(text, ", %" PRId64 " ms\n", ms);
+    put_unmended(tell, rehearsed);
     mr_buf_put(text, tell->lines.ptr, tell->lines.len);
     mr_buf_printf(json,
                   ",\"messages\":%zu,\"kept\":%zu,\"differ\":%zu,\"cut\":%zu,\"ms\":%" PRId64

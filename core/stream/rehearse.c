@@ -209,7 +209,12 @@ static bool compare_message(struct rehearsal *rehearsal, struct mr_error *err)
         tell(rehearsal, MR_ERROR_NEW, NULL, NULL);
     } else if (left_failed && !right_failed) {
         tell(rehearsal, MR_ERROR_GONE, NULL, NULL);
-    } else if (!left_failed) {
+    } else if (left_failed) {
+        if (!out->unmended) {
+            out->unmended = rehearsal->sample;
+            out->err = right->err;
+        }
+    } else {
         out->outputs_before += left->n;
         out->outputs_after += right->n;
         compare_outputs(rehearsal);

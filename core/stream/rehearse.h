@@ -44,6 +44,8 @@ struct mr_rehearsed {
     uint64_t outputs_before, outputs_after; /* that were compared */
     uint64_t differences[MR_DIFFERENCES];
     size_t errors_before, errors_after; /* messages */
+    const struct mr_sample *unmended;   /* the first that neither can take; NULL: none */
+    struct mr_error err;                /* of the new one, for that message */
 };
 
 /* One of the two. */

@@ -187,6 +187,7 @@ describe("a rehearsal", function()
     shell.write(script, SAME)
     local log = reload("reloaded: bundle ")
     assert.truthy(log:find("rehearsal of promo: 5 messages: no difference (20 outputs, 1 error), ", 1, true), log)
+    assert.truthy(log:find("rehearsal of promo: still an error: " .. s.topic_in .. "/0@2: too_large: ", 1, true), log)
   end)
 
   it("ends in time although the new script never does", function()
