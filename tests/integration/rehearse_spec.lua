@@ -39,13 +39,7 @@ describe("a rehearsal", function()
     s:wait_rows(20)
   end
 
-  --- Sends the signal; gives what is logged up to the line that tells how it went.
-  local function reload(expected)
-    local from = #d:log() + 1
-    d:signal("HUP")
-    d:wait_log(expected, 20, from)
-    return d:log():sub(from)
-  end
+  local function reload(expected) return d:reload(expected) end
 
   it("says that nothing differs where nothing does, and sends nothing", function()
     start()

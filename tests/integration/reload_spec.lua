@@ -35,14 +35,10 @@ describe("a reload", function()
     return d
   end
 
-  -- Sends the signal and waits for the line that tells how it went.
   local function reload(expected)
-    local from = #d:log() + 1
-    d:signal("HUP")
-    d:wait_log(expected, 20, from)
-    local rest = d:log():sub(from)
+    local log = d:reload(expected)
     assert.is_nil(d:status())
-    return rest
+    return log
   end
 
   -- bundle -> version for what is in the topic; an output with parts of two versions is an error.

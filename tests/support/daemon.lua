@@ -63,6 +63,13 @@ function daemon:signal(name)
   shell.run { "kill", "-" .. name, tostring(self.pid) }
 end
 
+--- SIGHUP; gives what is logged from then on, up to the line with the plain text that tells how it went.
+function daemon:reload(expected)
+  local from = #self:log() + 1
+  self:signal("HUP")
+  return self:wait_log(expected, 20, from):log():sub(from)
+end
+
 function daemon:wait_end(seconds)
   return shell.wait(seconds or 40, function()
     return "the daemon to end; its log ends with\n" .. self:tail()
