@@ -36,9 +36,9 @@ struct mr_admin_options {
     bool (*ready)(void *arg, struct mr_buf *out);
     /* Called before /metrics is written, for gauges that are read when asked for. May be NULL. */
     void (*before_metrics)(void *arg);
-    /* What POST /rehearse asks; `query` as it came, without the "?". Writes the body, and gives a
-     * word for the header Millrace-Result (static). `stop` is set when the server ends: return
-     * soon. NULL: there is no such thing here. */
+    /* What POST /rehearse asks. Writes the body, and gives a word for the header Millrace-Result
+     * (static). `stop` is set when the server ends: return soon. NULL: there is no such thing here.
+     */
     const char *(*rehearse)(void *arg, const struct mr_admin_query *query, const atomic_bool *stop,
                             struct mr_buf *out);
     void *arg; /* of all; borrowed until mr_admin_stop */

@@ -2,7 +2,8 @@
  * desk.h - a request whose answer takes seconds: its connection sleeps, a thread of its own does
  * the work and wakes it. One at a time. Private to core/admin.
  *
- * begin, take, leave: the server's thread. close: whoever stops the server, before it does.
+ * begin, take, leave: the server's thread. quiet: any. close: whoever stops the server, before it
+ * does.
  * Embedded: init / fini.
  */
 #ifndef MR_ADMIN_DESK_H
@@ -17,7 +18,7 @@
 struct mr_rehearse_desk {
     pthread_mutex_t lock;
     pthread_cond_t ended;
-    bool busy; /* from begin until take or leave */
+    bool busy; /* from begin until leave */
     bool running;
     atomic_bool stop;
     const struct mr_admin_options *options;
