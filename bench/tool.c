@@ -219,7 +219,8 @@ rd_kafka_t *kafka_consumer(const struct options *options, const char *topic)
     kafka_set(conf, "enable.auto.commit", "false");
     kafka_set(conf, "isolation.level", "read_committed");
     kafka_set(conf, "enable.partition.eof", "true");
-    kafka_set(conf, "queued.min.messages", "1000000");
+    kafka_set(conf, "queued.min.messages", "1000000"); /* a full queue is left alone for a second */
+    kafka_set(conf, "queued.max.messages.kbytes", "2097151");
     kafka_set(conf, "fetch.wait.max.ms", "10");
     rd_kafka_t *rk = kafka_new(RD_KAFKA_CONSUMER, conf);
     rd_kafka_poll_set_consumer(rk);
