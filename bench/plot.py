@@ -12,7 +12,7 @@ import sys
 
 import report
 
-WIDTH, LEFT, RIGHT, BAR, GAP = 720, 230, 90, 18, 8
+WIDTH, LEFT, RIGHT, BAR, GAP = 760, 270, 90, 18, 8
 INK, PALE = "#23395b", "#8fa9c9"
 
 
