@@ -82,8 +82,10 @@ describe("\5", function() error("\6", 0) end)
     assert.is_truthy(utf8.len(report))
     assert.matches([[is called \x00 \x1B%[31m &amp; &lt;b&gt; \xFF \u{FFFE} ä]], report)
     assert.matches([[bell \x07, \xED\xA0\x80, cut \xC3]], report)
-    local status, count = shell.try({ "python3", "-c", "import sys, xml.etree.ElementTree as tree\n" ..
-      "print(len(list(tree.parse(sys.argv[1]).iter('testcase'))))", dir .. "/report.xml" })
+    -- Without the sanitizer of the program under test, which would tell of Python's own leaks.
+    local count_cases = "import sys, xml.etree.ElementTree as tree\n" ..
+      "print(len(list(tree.parse(sys.argv[1]).iter('testcase'))))"
+    local status, count = shell.try({ "env", "-u", "LD_PRELOAD", "python3", "-c", count_cases, dir .. "/report.xml" })
     assert.same({ 0, "4\n" }, { status, count })
   end)
 
