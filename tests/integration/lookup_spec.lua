@@ -55,6 +55,7 @@ for _, kind in ipairs { "logical", "changelog" } do
       feed(s, kind, { consistency = "strict" })
       s.promo.workers = 2
       s.promo.unit = { outputs = 100 }
+      s.promo.linger = "0ms" -- a campaign that joined a unit would see the table as it was when the unit began
       s:subscribers(3, 20)
       subscriptions.remember(s)
       local d = s:start()
