@@ -47,12 +47,15 @@ note_pid() {
     echo "$2 $(start_time "$2" || echo ended)" >"$MILLRACE_RUN/pids/$1"
 }
 
-# noted_pid NAME: prints the pid, if that very process still lives (a zombie does not count).
+# noted_pid NAME: prints the pid, if that very process still lives (a zombie does not count). One look
+# tells both: between two it may be gone.
 noted_pid() {
-    local pid since
+    local pid since stat
     read -r pid since 2>/dev/null <"$MILLRACE_RUN/pids/$1" || return 1
-    [ "$(start_time "$pid")" = "$since" ] || return 1
-    case $(cat "/proc/$pid/stat" 2>/dev/null) in *') Z '*) return 1 ;; esac
+    stat=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    [ "$1" != Z ] && [ "${20}" = "$since" ] || return 1
     echo "$pid"
 }
 

@@ -105,7 +105,7 @@ function subscriptions.churn(random, n, restaurants)
     function() return ("delete from subscribers_restaurants where client_id = '%s';"):format(client()) end,
     function()
       return ("delete from subscribers_restaurants where id in (select min(id) from subscribers_restaurants "
-        .. "group by client_id, restaurant_id having count(*) > %d);"):format(random(3))
+        .. "group by client_id, restaurant_id having count(*) > %d limit 10);"):format(random(3))
     end,
   }
   for _ = 1, n do
