@@ -272,7 +272,7 @@ static bool build_conf(const struct mr_kafka_source_options *options, rd_kafka_c
     size_t prefetch = options->prefetch_bytes ? options->prefetch_bytes : DEFAULT_PREFETCH_BYTES;
     /* Half may wait, half may be on its way. Small messages cost more in bookkeeping than in bytes:
      * hence a bound of their number too. What one request brings of a partition counts as it was
-     * compressed, and takes ten times that: hence so little. */
+     * compressed, and may unpack to many times that: hence so little. */
     char queued_kb[24], queued_n[24], one[24], all[24];
     snprintf(queued_kb, sizeof queued_kb, "%zu", clamp(prefetch / 2048, 1, 2097151));
     snprintf(queued_n, sizeof queued_n, "%zu", clamp(prefetch / 256, 100, 100000));
