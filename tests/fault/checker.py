@@ -13,6 +13,7 @@ import re
 import struct
 import subprocess
 import tempfile
+import time
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -21,25 +22,42 @@ import stage as stages
 SORT = ["sort", "-S", "64M", "--parallel=2"]
 
 
-def read_topic(topic, isolation="read_committed"):
-    """Every message of a topic up to its end."""
-    consumer = Consumer({
+def open_consumer(isolation):
+    return Consumer({
         "bootstrap.servers": stages.BROKER, "group.id": "checker", "enable.auto.commit": False,
         "isolation.level": isolation, "enable.partition.eof": True, "auto.offset.reset": "earliest", "log_level": 2})
+
+
+def written_ends(topic):
+    """partition -> where it ends, with what belongs to transactions that are still open."""
+    consumer = open_consumer("read_uncommitted")
     try:
         found = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, part, 0) for part in found])
-        left, empty = set(found), 0
+        return {part: consumer.get_watermark_offsets(TopicPartition(topic, part), timeout=20)[1] for part in found}
+    finally:
+        consumer.close()
+
+
+def read_topic(topic, isolation="read_committed", past_open=False):
+    """Every message of a topic up to its end, which is the first transaction that is still open; `past_open`: it is
+    waited for, since it is somebody else's."""
+    ends = written_ends(topic)
+    consumer = open_consumer(isolation)
+    try:
+        consumer.assign([TopicPartition(topic, part, 0) for part in ends])
+        left, since = set(ends), time.monotonic()
         while left:
             batch = consumer.consume(5000, timeout=0.3)
-            empty = 0 if batch else empty + 1
-            if empty > 100:
-                raise stages.Failure(f"reading {topic}: nothing for 30 s, and the end is not reached")
+            if batch:
+                since = time.monotonic()
+            elif time.monotonic() - since > 90:  # Kafka ends an open transaction after 60 s
+                raise stages.Failure(f"reading {topic}: nothing for 90 s, and the end is not reached")
             for message in batch:
                 if message.error() is None:
                     yield message
                 elif message.error().code() == KafkaError._PARTITION_EOF:
-                    left.discard(message.partition())
+                    if not past_open or message.offset() >= ends[message.partition()]:
+                        left.discard(message.partition())
                 else:
                     raise stages.Failure(f"reading {topic}: {message.error()}")
     finally:
@@ -199,7 +217,7 @@ def committed_marks(stage):
     """partition -> (offset, metadata) as the broker has them: the group's records in its own topic, in order.
     A unit number that goes back is told at once."""
     marks, backwards = {}, []
-    for message in read_topic("__consumer_offsets"):
+    for message in read_topic("__consumer_offsets", past_open=True):  # other groups are in the same partition
         key, value = message.key(), message.value()
         if key is None or struct.unpack_from(">h", key)[0] > 1:
             continue
