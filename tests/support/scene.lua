@@ -259,6 +259,16 @@ function scene:hold_rows()
   return function() self:sql("select pg_terminate_backend(pid)" .. mine) end
 end
 
+--- A read_committed reader of the output topic that stays there: gives a function that tells how many messages it has
+--- got, and one that ends it.
+function scene:reader()
+  local name = "reader-" .. shell.serial()
+  local pid = shell.run { "tests/support/spawn", name, "kcat", "-b", env("KAFKA_BROKERS"), "-t", self.topic_out, "-C",
+    "-q", "-u", "-o", "beginning", "-f", "\\n", "-X", "isolation.level=read_committed" } -- a byte for each message
+  local path = ("%s/logs/%s.log"):format(shell.run_dir(), name)
+  return function() return #shell.read(path) end, function() shell.run { "kill", (pid:gsub("%s", "")) } end
+end
+
 --- Where the output topic ends, summed over its partitions; "read_committed" stops before a transaction that is open.
 function scene:out_end(isolation)
   local sum = 0

@@ -570,7 +570,8 @@ static void a_slot_waits_for_open_transactions_and_nobody_else_does(void **state
     PQfinish(other);
     /* On a busy machine the next interval may end before the slot is there. */
     int64_t deadline_ms = mr_clock_mono_ms() + LONG_MS;
-    for (bool slot = false; !slot;) {
+    unsigned loads = 2;
+    for (bool slot = false; !slot; loads++) {
         while (follow(&s) == MR_FEED_FOLLOWS)
             assert_true(mr_clock_mono_ms() < deadline_ms);
         assert_int_equal(s.event, MR_FEED_READ);
@@ -582,7 +583,7 @@ static void a_slot_waits_for_open_transactions_and_nobody_else_does(void **state
     assert_null(strstr(s.feed->ops->state(s.feed).why, "slot waits"));
     assert_int_equal(s.feed->ops->state(s.feed).kind, MR_FEED_LOGICAL);
     changed(&s, "DELETE FROM subs WHERE id = 2");
-    scene_close(&s, 3);
+    scene_close(&s, loads);
 }
 
 static void cancel_soon(void *arg)
@@ -603,7 +604,7 @@ static void a_feed_can_be_called_off(void **state)
     int64_t begun_ms = mr_clock_mono_ms();
     mr_thread_start(&thread, cancel_soon, &s.cancel);
     assert_false(load(&s)); /* while it waits for its slot */
-    assert_in_range(mr_clock_mono_ms() - begun_ms, 200, 1500);
+    assert_in_range(mr_clock_mono_ms() - begun_ms, 200, 5000);
     assert_true(mr_thread_join(&thread, mr_clock_mono_ms() + LONG_MS));
     assert_non_null(strstr(s.err.msg, "called off"));
     /* The process that waits for the slot does not stay behind. */
@@ -616,7 +617,7 @@ static void a_feed_can_be_called_off(void **state)
     mr_thread_start(&thread, cancel_soon, &s.cancel);
     while (!atomic_load(&s.cancel))
         s.feed->ops->follow(s.feed, s.lookup, 5000, &s.err);
-    assert_in_range(mr_clock_mono_ms() - begun_ms, 200, 1500);
+    assert_in_range(mr_clock_mono_ms() - begun_ms, 200, 5000);
     assert_true(mr_thread_join(&thread, mr_clock_mono_ms() + LONG_MS));
     scene_close(&s, 1);
 }
