@@ -29,7 +29,8 @@ struct mr_layout {
     struct mr_buf json;                           /* {"a": then ,"b": and so on, in that order */
     uint32_t json_end[MR_LAYOUT_NAMES];
     /* As a row: */
-    bool row_asked, row_fits;       /* fits: every name is a column, and none is missing */
+    size_t row_asked;               /* of how many columns; 0: not yet */
+    bool row_fits;                  /* every name is a column, and none is missing */
     uint8_t slots[MR_LAYOUT_NAMES]; /* for each column of `set`, which name */
     const struct mr_column_set *set;
 };

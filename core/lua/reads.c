@@ -97,7 +97,22 @@ static const char kinds[] =
     "aaana"     /* CALL TAILCALL RETURN RETURN0 RETURN1 */
     "aaaaaa"    /* FORLOOP FORPREP TFORPREP TFORCALL TFORLOOP SETLIST */
     "xxxn";     /* CLOSURE VARARG VARARGPREP EXTRAARG */
-enum { GETFIELD = 14, N_OPCODES = sizeof kinds - 1 };
+enum {
+    MOVE = 0,
+    LFALSESKIP = 6,
+    LOADNIL = 8,
+    SETUPVAL = 10,
+    GETFIELD = 14, /* the last one that only gets a value */
+    SETTABLE = 16,
+    SETFIELD = 18,
+    NEWTABLE = 19,
+    RETURN = 70,
+    RETURN0,
+    RETURN1,
+    SETLIST = 78,
+    EXTRAARG = 82,
+    N_OPCODES = sizeof kinds - 1
+};
 _Static_assert(N_OPCODES == 83, "the opcodes of Lua 5.4");
 
 struct instruction {
@@ -184,7 +199,15 @@ static struct mr_bytes take_constants(struct reader *r, size_t wanted)
     return found;
 }
 
-static bool look_through(struct reader *r, struct mr_reads *reads)
+/* A function's instructions, and where its constants stand. */
+struct body {
+    const char *code;
+    size_t n;
+    struct reader constants;
+};
+
+/* False: not understood, or without a first argument, or with functions within. */
+static bool take_body(struct reader *r, struct body *body)
 {
     if (!take_header(r))
         return false;
@@ -193,28 +216,64 @@ static bool look_through(struct reader *r, struct mr_reads *reads)
     take_size(r);
     unsigned parameters = take_byte(r), is_vararg = take_byte(r);
     take_byte(r); /* registers */
-    size_t n = take_size(r);
-    if (r->failed || parameters == 0 || is_vararg || n > SIZE_MAX / 4)
+    body->n = take_size(r);
+    if (r->failed || parameters == 0 || is_vararg || body->n > SIZE_MAX / 4)
         return false;
-    const char *code = take(r, n * 4);
-    struct reader constants = *r;
+    body->code = take(r, body->n * 4);
+    body->constants = *r;
     take_constants(r, SIZE_MAX);
     size_t upvalues = take_size(r);
     for (size_t i = 0; i < upvalues && !r->failed; i++)
         take(r, 3);
-    if (take_size(r) != 0 || r->failed) /* functions within */
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        struct instruction in = decode(code, i);
+    return take_size(r) == 0 && !r->failed;
+}
+
+static bool look_through(const struct body *body, struct mr_reads *reads)
+{
+    for (size_t i = 0; i < body->n; i++) {
+        struct instruction in = decode(body->code, i);
         if (touches(in))
             return false;
         if (in.op != GETFIELD || in.b != 0)
             continue;
-        struct reader again = constants;
+        struct reader again = body->constants;
         if (!add(reads, take_constants(&again, in.c)))
             return false;
     }
     return true;
+}
+
+/*
+ * Straight on, one instruction after the other, and nothing but: read, load, make a table, put
+ * something into a table that was made here, return. No call, and nothing that could become one but
+ * for a table's __index. Which registers hold a table that was made here is known at each step,
+ * since there are no jumps. `makes`: such a table is the first result.
+ */
+static bool changes_nothing(const struct body *body, bool *makes)
+{
+    bool own[256] = {false};
+    *makes = false;
+    for (size_t i = 0; i < body->n; i++) {
+        struct instruction in = decode(body->code, i);
+        if ((in.op >= SETTABLE && in.op <= SETFIELD) || in.op == SETLIST) {
+            if (!own[in.a])
+                return false;
+        } else if (in.op == MOVE) {
+            own[in.a] = own[in.b];
+        } else if (in.op <= GETFIELD && in.op != LFALSESKIP && in.op != SETUPVAL) {
+            own[in.a] = false;
+            for (unsigned more = in.op == LOADNIL ? in.b : 0; more > 0; more--)
+                own[(in.a + more) % 256] = false;
+        } else if (in.op == NEWTABLE) {
+            own[in.a] = true;
+        } else if (in.op == RETURN || in.op == RETURN0 || in.op == RETURN1) {
+            *makes = own[in.a] && (in.op == RETURN1 || (in.op == RETURN && in.b != 1));
+            return true;
+        } else if (in.op != EXTRAARG) {
+            return false;
+        }
+    }
+    return false;
 }
 
 static int collect(lua_State *L, const void *bytes, size_t len, void *to)
@@ -224,19 +283,47 @@ static int collect(lua_State *L, const void *bytes, size_t len, void *to)
     return 0;
 }
 
+/* Of the function on top; the body borrows the dump. */
+static bool open_body(lua_State *L, struct mr_buf *dump, struct body *body)
+{
+    if (lua_iscfunction(L, -1) || lua_dump(L, collect, dump, 1) != 0)
+        return false;
+    struct reader r = {dump->ptr, dump->ptr + dump->len, false};
+    return take_body(&r, body);
+}
+
 bool mr_reads_only(lua_State *L, struct mr_reads *reads)
 {
     struct mr_buf dump = {0};
+    struct body body;
     reads->n = 0;
-    bool only = !lua_iscfunction(L, -1) && lua_dump(L, collect, &dump, 1) == 0;
-    if (only) {
-        struct reader r = {dump.ptr, dump.ptr + dump.len, false};
-        only = look_through(&r, reads);
-    }
+    bool only = open_body(L, &dump, &body) && look_through(&body, reads);
     mr_buf_fini(&dump);
     if (!only)
         mr_reads_fini(reads);
     return only;
+}
+
+bool mr_reads_unchanged(lua_State *L)
+{
+    struct mr_buf dump = {0};
+    struct body body;
+    struct mr_reads reads = {.n = 0};
+    bool makes, unchanged = open_body(L, &dump, &body) &&
+                            (changes_nothing(&body, &makes) || look_through(&body, &reads));
+    mr_buf_fini(&dump);
+    mr_reads_fini(&reads);
+    return unchanged;
+}
+
+bool mr_reads_makes(lua_State *L)
+{
+    struct mr_buf dump = {0};
+    struct body body;
+    bool makes = false;
+    makes = open_body(L, &dump, &body) && changes_nothing(&body, &makes) && makes;
+    mr_buf_fini(&dump);
+    return makes;
 }
 
 void mr_reads_fini(struct mr_reads *reads)

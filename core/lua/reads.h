@@ -28,4 +28,13 @@ struct mr_reads {
 bool mr_reads_only(struct lua_State *L, struct mr_reads *reads);
 void mr_reads_fini(struct mr_reads *reads);
 
+/* True if the Lua function on top of the stack cannot change the table that is its first argument,
+ * nor keep it: it reads fields of it only, or does nothing but read, make tables and return them,
+ * or its argument. Only of a table without a metatable. In doubt false. */
+bool mr_reads_unchanged(struct lua_State *L);
+
+/* True if the first result of the Lua function on top of the stack is a table that it makes each
+ * time, and that nobody else holds. In doubt false. */
+bool mr_reads_makes(struct lua_State *L);
+
 #endif

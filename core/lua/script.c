@@ -1,6 +1,6 @@
 /*
  * script.c - the contract of millrace/script.h: accept, key, project, each, finish, every one of
- * them one call through the gate. The rows of `each`: each.c.
+ * them one call through the gate. The rows of `each`: each.c; shape and row: outputs.c.
  *
  * One worker thread. Owns the state below (script_state.h). The jobs run inside the gate and never
  * raise for what a message or a script did wrong in C's eyes: they leave a verdict and an error.
@@ -128,86 +128,6 @@ static int job_key(lua_State *L)
 
 /* --- project, or map --- */
 
-/* A copy of one level: what the script changes in it does not change the record. */
-static void push_copy(lua_State *L, int record)
-{
-    lua_createtable(L, (int)lua_rawlen(L, record), 16);
-    lua_pushnil(L);
-    while (lua_next(L, record)) {
-        lua_pushvalue(L, -2);
-        lua_insert(L, -2);
-        lua_rawset(L, -4);
-    }
-    if (!mr_script_is_row(L, record) && lua_getmetatable(L, record))
-        lua_setmetatable(L, -2);
-}
-
-/* Leaves the results of shape(record) or row(record), or the record itself if there is none. */
-static void push_result(lua_State *L, struct mr_script_state *state, enum mr_function function,
-                        int record, int results)
-{
-    if (!state->has[function]) {
-        lua_pushvalue(L, record);
-        for (int i = 1; i < results; i++)
-            lua_pushnil(L);
-        return;
-    }
-    mr_script_push_function(L, function);
-    push_copy(L, record);
-    mr_context_push(L, &state->view);
-    lua_call(L, 2, results);
-}
-
-/* The function that makes records. */
-static const char *maker_of(const struct mr_script_state *state)
-{
-    return mr_script_function_names[state->has[MR_FN_EACH]      ? MR_FN_EACH
-                                    : state->options.has_lookup ? MR_FN_PROJECT
-                                                                : MR_FN_MAP];
-}
-
-static bool one_output(lua_State *L, struct mr_script_state *state, int record)
-{
-    struct mr_templates *templates = &state->templates;
-    struct mr_output output = {0};
-    size_t headers_from = mr_build_n_headers(&templates->build);
-    size_t fields_from = mr_build_n_fields(&templates->build);
-    int top = lua_gettop(L);
-    if (!lua_istable(L, record))
-        return mr_error_reject(state->err, "script",
-                               "%s: a record is a table, got a %s in the list of records",
-                               maker_of(state), luaL_typename(L, record));
-    if (state->options.has_message) {
-        push_result(L, state, MR_FN_SHAPE, record, 4);
-        if (!mr_template_message(L, top + 1, templates, &output, state->err))
-            return false;
-        lua_settop(L, top);
-    }
-    if (templates->rows) {
-        push_result(L, state, MR_FN_ROW, record, 1);
-        if (!mr_template_row(L, top + 1, templates, &output, state->err))
-            return false;
-        lua_settop(L, top);
-    }
-    mr_build_output(&templates->build, output, headers_from, fields_from);
-    return true;
-}
-
-bool mr_script_outputs(lua_State *L, struct mr_script_state *state, int result)
-{
-    if (!mr_json_is_array(L, result))
-        return one_output(L, state, result);
-    lua_Integer n = (lua_Integer)lua_rawlen(L, result);
-    for (lua_Integer i = 1; i <= n; i++) {
-        lua_rawgeti(L, result, i);
-        bool done = one_output(L, state, lua_gettop(L));
-        lua_pop(L, 1);
-        if (!done)
-            return false;
-    }
-    return true;
-}
-
 static int job_project(lua_State *L)
 {
     struct mr_script_state *state = lua_touserdata(L, 1);
@@ -228,7 +148,7 @@ static int job_project(lua_State *L)
     if (!lua_istable(L, 1)) {
         mr_error_reject(state->err, "script",
                         "%s returned %s; expected the record (a table) or a list of records%s",
-                        maker_of(state), lua_isnil(L, 1) ? "nothing" : luaL_typename(L, 1),
+                        mr_script_maker(state), lua_isnil(L, 1) ? "nothing" : luaL_typename(L, 1),
                         joined ? "; to drop a message use filter" : "");
         reject(state);
     } else if (!mr_script_outputs(L, state, 1)) {

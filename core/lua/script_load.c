@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "lua/placeholder.h"
+#include "lua/reads.h"
 #include "lua/sandbox.h"
 #include "lua/slots.h"
 
@@ -154,6 +155,15 @@ static void check_fit(lua_State *L, const struct mr_script_state *state)
                    path);
 }
 
+/* What a function, on top, does with the record: where a copy of it is needed, and where not. */
+static void look_at(lua_State *L, struct mr_script_state *state, int function)
+{
+    if (function == MR_FN_PROJECT || function == MR_FN_EACH || function == MR_FN_MAP)
+        state->makes = mr_reads_makes(L);
+    else if (function == MR_FN_SHAPE || function == MR_FN_ROW)
+        state->keeps[function] = mr_reads_unchanged(L);
+}
+
 /* The table that the script returned is on top. */
 static void take_table(lua_State *L, struct mr_script_state *state)
 {
@@ -172,9 +182,13 @@ static void take_table(lua_State *L, struct mr_script_state *state)
         check_type(L, state, lua_tostring(L, -2));
         lua_pop(L, 1);
     }
+    state->makes = false;
+    state->keeps[MR_FN_SHAPE] = state->keeps[MR_FN_ROW] = true; /* where there is none */
     for (int i = 0; i < MR_FN_N; i++) {
         lua_pushstring(L, mr_script_function_names[i]);
         state->has[i] = lua_rawget(L, table) != LUA_TNIL;
+        if (state->has[i])
+            look_at(L, state, i);
         lua_rawseti(L, LUA_REGISTRYINDEX, MR_SLOT_FUNCTIONS + i);
     }
     lua_pushliteral(L, "fields");

@@ -45,6 +45,8 @@ struct mr_script_state {
     struct mr_view view;
     struct mr_host *host; /* NULL: to be made anew */
     bool has[MR_FN_N];    /* the functions stand in the registry, see mr_script_push_function */
+    bool keeps[MR_FN_N];  /* shape, row: leaves the record as it is, so that it needs no copy */
+    bool makes;           /* the record is made each time, and nobody holds it when row gets it */
     bool col_live;
 
     /* of the call that runs */
@@ -64,8 +66,10 @@ MR_MUSTCHECK bool mr_script_load(struct mr_script_state *state, const struct mr_
 /* Inside the gate: functions, the message's table. */
 void mr_script_push_function(struct lua_State *L, enum mr_function function);
 void mr_script_push_message(struct lua_State *L);
-/* shape and row of the record at `record`, or of each record of the list there, added to the build.
- * False: *state->err says why. */
+/* The function that makes records: its name. */
+const char *mr_script_maker(const struct mr_script_state *state);
+/* outputs.c: shape and row of the record at `record`, or of each record of the list there, added to
+ * the build. False: *state->err says why. */
 MR_MUSTCHECK bool mr_script_outputs(struct lua_State *L, struct mr_script_state *state, int record);
 /* each.c: the job of the `each` call; state->rows gives the rows. */
 int mr_script_job_each(struct lua_State *L);

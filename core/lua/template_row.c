@@ -203,9 +203,9 @@ static bool find_layout(lua_State *L, int row, struct mr_templates *templates,
         lua_pushvalue(L, -2);
     }
     struct mr_layout *layout = mr_layout_of(&templates->layouts, names, n);
-    if (layout && !layout->row_asked) {
+    if (layout && layout->row_asked != templates->rows->n) { /* a schema may learn columns */
         struct mr_column_set set;
-        layout->row_asked = true;
+        layout->row_asked = templates->rows->n;
         layout->row_fits = mr_layout_is_row(layout, templates->rows, &set);
         if (layout->row_fits)
             layout->set = intern(templates, &set);

@@ -1,13 +1,13 @@
 /*
  * work.c - a fixed amount of work of the hot path, for counting its instructions: tests/perf/run.
  *
- *   work decode | drop | project | stamp | lookup      prints how many times it was done
+ *   work decode | drop | project | each | stamp | lookup      prints how many times it was done
  *
  * decode: a campaign from JSON through `fields` and `filter`; drop: one that `filter` drops;
- * project: `key`, `project`, `shape`, `row` and the template; stamp: a message and a row of one
- * subscriber; lookup: a key of ten rows, found and walked. With scripts/promo.lua, the real objects
- * and fixed inputs. Only what the functions work_* call is counted, so that setting up costs
- * nothing.
+ * project: `key`, `project`, `shape`, `row` and the template; each: `each`, `shape` and the
+ * template of one row; stamp: a message and a row of one subscriber; lookup: a key of ten rows,
+ * found and walked. With scripts/promo.lua (each: bench/each/each.lua), the real objects and fixed
+ * inputs. Only what the functions work_* call is counted, so that setting up costs nothing.
  */
 #include "lua/script.h"
 #include "stream/stamp.h"
@@ -28,6 +28,7 @@ enum { NOW_S = 1700000000 };
 void work_decode(void);
 void work_drop(void);
 void work_project(void);
+void work_each(void);
 void work_stamp(void);
 void work_lookup(void);
 
@@ -169,6 +170,44 @@ static void project_all(void)
     }
 }
 
+/* The same row, again and again. */
+static bool same_row(struct mr_rows *rows_, struct mr_row_ref *row, struct mr_error *err)
+{
+    static struct mr_row_ref first;
+    (void)rows_, (void)err;
+    if (done == ROWS)
+        return false;
+    if (!first.cells && !mr_span_next(span, &first))
+        return false;
+    *row = first;
+    return true;
+}
+
+static bool count_row(struct mr_rows *rows_, const struct mr_template *made, struct mr_error *err)
+{
+    (void)rows_, (void)err;
+    done += made->n_outputs;
+    return true;
+}
+
+COUNTED void work_each(void)
+{
+    struct mr_error err;
+    struct mr_rows all = {.next = same_row, .put = count_row, .budget_rows = ROWS};
+    if (script->ops->each(script, &ctx, &all, &err) != MR_VERDICT_EMIT)
+        die("each", &err);
+}
+
+static void open_key(unsigned i);
+
+static void each_all(void)
+{
+    accept(0, &ctx, MR_VERDICT_EMIT);
+    open_key(0);
+    work_each();
+    script->ops->finish(script);
+}
+
 static const struct mr_template *template;
 
 COUNTED void work_stamp(void)
@@ -219,11 +258,11 @@ COUNTED void work_lookup(void)
 
 /* --- before it --- */
 
-static void open_script(void)
+static void open_script(const char *path)
 {
     static const char *const topics[] = {"topic_out"};
     struct mr_error err;
-    const struct mr_script_options options = {.path = "scripts/promo.lua",
+    const struct mr_script_options options = {.path = path,
                                               .has_lookup = true,
                                               .lookup = &schema,
                                               .rows = &row_schema,
@@ -234,7 +273,7 @@ static void open_script(void)
                                               .now_ms = ctx.now_ms,
                                               .bundle_header = true};
     if (!mr_script_open(&options, &script, &err))
-        die("scripts/promo.lua", &err);
+        die(path, &err);
 }
 
 static void fill_lookup(void)
@@ -289,20 +328,18 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } works[] = {{"decode", work_decode},
-                 {"drop", work_drop},
-                 {"project", project_all},
-                 {"stamp", stamp_all},
-                 {"lookup", work_lookup}};
+    } works[] = {{"decode", work_decode}, {"drop", work_drop},  {"project", project_all},
+                 {"each", each_all},      {"stamp", stamp_all}, {"lookup", work_lookup}};
     mr_log_init(MR_WARN, MR_LOG_TEXT);
     fill_lookup();
-    open_script();
+    bool by_row = argc == 2 && strcmp(argv[1], "each") == 0;
+    open_script(by_row ? "bench/each/each.lua" : "scripts/promo.lua");
     make_inputs();
     for (size_t i = 0; argc == 2 && i < sizeof works / sizeof *works; i++)
         if (strcmp(argv[1], works[i].name) == 0)
             works[i].run();
     if (!done)
-        fputs("usage: work decode | drop | project | stamp | lookup\n", stderr);
+        fputs("usage: work decode | drop | project | each | stamp | lookup\n", stderr);
     else
         printf("%" PRIu64 "\n", done);
     script->ops->close(script);

@@ -114,6 +114,52 @@ describe("shape and row", function()
     assert.same({ { name = "Ann", n = "11" } }, got.rows)
   end)
 
+  it("see nothing of what the other did, however it was done", function()
+    for _, body in ipairs { "return rec", "return rec, rec.k, { h = rec.k }", "return { a = tostring(rec.a) }",
+      "rec.a = 9 return rec", "local t = rec t.a = 9 return t", "local t = {} t = rec t.a = 9 return t",
+      "local t = { rec } t[1].a = 9 return rec", "for k in pairs(rec) do rec[k] = nil end return { a = 1 }",
+      "setmetatable(rec, { x = 1 }) return rec", "rawset(rec, 'a', 9) return rec",
+      "local function f() rec.a = 9 end f() return rec", "kept = rec kept.a = 9 return rec",
+      "rec.a, rec.b = rec.b, rec.a return rec",
+      "local t = {} ::again:: t.a = 9 if t ~= rec then t = rec goto again end return rec" } do
+      local function twice(shape, row)
+        return assert(script.open(([[local s, kept = {}, nil
+          function s.map() local r = { k = "k", a = 1, b = 2 } return { r, r } end
+          function s.shape(rec) %s end
+          function s.row(rec) %s end
+          return s]]):format(shape, row), { table = { "k text", "a text", "b text" } })):process { value = "1" }
+      end
+      local row = { k = "k", a = "1", b = "2" }
+      assert.same({ row, row }, twice(body, "return rec").rows, body)
+      assert.equal('{"a":1,"b":2,"k":"k"}', twice("return rec", body).messages[2].value, body)
+    end
+  end)
+
+  it("see nothing of what was done to the record of another message", function()
+    for _, map in ipairs { "return kept", "return { a = 1 }", "kept = kept or { a = 1 } return kept",
+      "local t = { a = 1 } t.b = kept.b return t", "if kept then return kept end return { a = 1 }" } do
+      local s = assert(script.open(([[local s, kept = {}, { a = 1 }
+        function s.map() %s end
+        function s.shape(rec) return { a = rec.a } end
+        function s.row(rec) rec.a = rec.a + 1 return rec end
+        return s]]):format(map), { table = { "a text", "b text" } }))
+      for _ = 1, 3 do
+        local got = s:process { value = "1" }
+        assert.same({ '{"a":1}', "2" }, { got.messages[1].value, got.rows[1].a }, map)
+      end
+    end
+  end)
+
+  it("get a copy of a record with a metatable", function()
+    local s = script.project(
+      [[return setmetatable({ a = 1 }, { __index = function(t, k) rawset(t, "a", 2) return k end })]],
+      "function s.shape(rec) return { a = rec.a, b = rec.b } end function s.row(rec) return { name = rec.a } end",
+      { table = TABLE })
+    local got = script.run(s)
+    assert.equal('{"a":1,"b":"b"}', script.value(got))
+    assert.same({ { name = "1" } }, got.rows)
+  end)
+
   it("leave the message itself alone", function()
     local s = assert(script.open [[
       return { map = function(msg) return { msg, msg } end, shape = function(rec) rec.x = rec.x + 1 return rec end }]])

@@ -457,6 +457,106 @@ static const struct {
     {"nil", NULL},
 };
 
+/* Functions of which it is certain that they leave their first argument as it is. */
+static const struct {
+    const char *function;
+    bool unchanged;
+} keepers[] = {
+    {"function(m) return m end", true},
+    {"function(m) return m, m.a end", true},
+    {"function(m, k) return m, m.a, nil, k.vars[m.b][1] end", true},
+    {"function(m) return m, m.a, { kind = m.kind, 'x', m, { m.a } } end", true},
+    {"function(m) local t = {} t.a = m.a t[m.b] = 1 t[1] = m return t end", true},
+    {"function(m) local a, b, c return m, a, b, up end", true},
+    {"function(m) return { a = tostring(m.a) .. 'x', b = #m.b, c = m.c + 1 } end", true},
+    {"function(m) if m.a then return m.a end return m.b end", true},
+    {"function(m) m.a = 1 return m end", false},
+    {"function(m) m[1] = 1 return m end", false},
+    {"function(m, k) m[k] = 1 return m end", false},
+    {"function(m) local t = m t.a = 1 return m end", false},
+    {"function(m) local t = {} t = m t.a = 1 return m end", false},
+    {"function(m) local t, u = {}, {} t, u = m, t t.a = 1 return m end", false},
+    {"function(m) local t = {} do local u = t end t = nil t = m t[1] = 2 return m end", false},
+    {"function(m) local t = { m } t[1].a = 1 return m end", false},
+    {"function(m) local t = {} ::again:: t.a = 1 t = m if m.b then goto again end end", false},
+    {"function(m) local t = {} local a, b, c = nil t.a = 1 return m end", true},
+    {"function(m) local t = {} do t = nil end t.a = 1 return m end", false},
+    {"function(m) up = m return m end", false},
+    {"function(m) up.x = m return m end", false},
+    {"function(m) other = m return m end", false},
+    {"function(m) type(m) return m end", false},
+    {"function(m) return type(m) end", false},
+    {"function(m) return m:f() end", false},
+    {"function(m, k) return m, k() end", false},
+    {"function(m) return m + 1 end", false},
+    {"function(m) return m, m .. 'x' end", false},
+    {"function(m) return m, -m, #m end", false},
+    {"function(m) return m, function() m.a = 1 end end", false},
+    {"function(m) for k in pairs(m) do m[k] = nil end return m end", false},
+    {"function(m) for i = 1, 2 do up = i end return m end", false},
+    {"function(m) if m == up then m = up end m.a = 1 return m end", false},
+    {"function(m, ...) return m, ... end", false},
+    {"function() return up end", false},
+    {"type", false},
+};
+
+/* Functions of which it is certain that their result is made each time. */
+static const struct {
+    const char *function;
+    bool makes;
+} makers[] = {
+    {"function(m) return { a = m.a, b = { m.b } } end", true},
+    {"function(m) local t = {} t.a = m.a return t end", true},
+    {"function(m) local t = {} local u = t u.a = 1 return u, m end", true},
+    {"function(m, k, c) return { a = m.a, k.b, c = c.now, m, up } end", true},
+    {"function(m) return m end", false},
+    {"function(m) return up end", false},
+    {"function(m) return m, {} end", false},
+    {"function(m) return end", false},
+    {"function(m) end", false},
+    {"function(m) local t = {} return end", false},
+    {"function(m) local t = {} t = m.a return t end", false},
+    {"function(m) local t = {} t = up return t end", false},
+    {"function(m) local t = {} up.x = t return t end", false},
+    {"function(m) local t = {} up = t return t end", false},
+    {"function(m) local t = {} m.a = t return t end", false},
+    {"function(m) if m.a then return up end return {} end", false},
+    {"function(m) return type({}) end", false},
+    {"function(m) local t = {} type(t) return t end", false},
+    {"function(m) local t = {} return t, function() return t end end", false},
+    {"type", false},
+};
+
+static int job_makes(lua_State *L)
+{
+    lua_pushcfunction(L, job_makes);
+    lua_setglobal(L, "type");
+    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++) {
+        lua_pushfstring(L, "local up = {} return %s", makers[i].function);
+        assert_int_equal(luaL_loadstring(L, lua_tostring(L, -1)), LUA_OK);
+        lua_call(L, 0, 1);
+        if (mr_reads_makes(L) != makers[i].makes)
+            fail_msg("%s: %d", makers[i].function, !makers[i].makes);
+        lua_settop(L, 1);
+    }
+    return 0;
+}
+
+static int job_keeps(lua_State *L)
+{
+    lua_pushcfunction(L, job_keeps);
+    lua_setglobal(L, "type");
+    for (size_t i = 0; i < sizeof keepers / sizeof *keepers; i++) {
+        lua_pushfstring(L, "local up = {} return %s", keepers[i].function);
+        assert_int_equal(luaL_loadstring(L, lua_tostring(L, -1)), LUA_OK);
+        lua_call(L, 0, 1);
+        if (mr_reads_unchanged(L) != keepers[i].unchanged)
+            fail_msg("%s: %d", keepers[i].function, !keepers[i].unchanged);
+        lua_settop(L, 1);
+    }
+    return 0;
+}
+
 static int job_reads(lua_State *L)
 {
     lua_pushcfunction(L, job_reads);
@@ -481,16 +581,28 @@ static int job_reads(lua_State *L)
     return 0;
 }
 
-static void a_function_that_only_reads_fields_is_told_from_others(void **state)
+static void in_a_host(int (*job)(lua_State *))
 {
-    (void)state;
     struct mr_error err;
     struct mr_host *host;
     struct mr_host_limits limits = {0};
     assert_true(mr_host_new(&limits, &host, &err));
-    if (!mr_host_call(host, job_reads, NULL, &err))
+    if (!mr_host_call(host, job, NULL, &err))
         fail_msg("%s", err.msg);
     mr_host_free(host);
+}
+
+static void a_function_that_only_reads_fields_is_told_from_others(void **state)
+{
+    (void)state;
+    in_a_host(job_reads);
+}
+
+static void a_function_that_leaves_the_record_is_told_from_others(void **state)
+{
+    (void)state;
+    in_a_host(job_keeps);
+    in_a_host(job_makes);
 }
 
 int main(void)
@@ -507,6 +619,7 @@ int main(void)
         cmocka_unit_test(tombstones_are_dropped_and_empty_values_refused),
         cmocka_unit_test(log_and_counters_name_message_and_pipeline),
         cmocka_unit_test(a_function_that_only_reads_fields_is_told_from_others),
+        cmocka_unit_test(a_function_that_leaves_the_record_is_told_from_others),
         cmocka_unit_test(any_memory_limit_gives_a_script_or_an_error),
     };
     snprintf(path, sizeof path, "/tmp/millrace-test-script.%d.lua", (int)getpid());
