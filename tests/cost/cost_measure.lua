@@ -81,6 +81,8 @@ it("measures", function()
   line("`map` and a message of the same 8 fields", made - base)
   line("a `shape` besides", message([[return { map = function(msg) return msg end,
     shape = function(rec) return rec, rec.id end }]], { rows = false }) - made)
+  line("one that changes the record", message([[return { map = function(msg) return msg end,
+    shape = function(rec) rec.more = 1 return rec, rec.id end }]], { rows = false }) - made)
   local joined = { key = "id", lookup = ROW, rows = false }
   local key = "key = function(msg) return msg.id end, "
   line("`key` and finding its rows", message("return { " .. key .. "each = function() return nil end }", joined) - base)
