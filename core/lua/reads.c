@@ -102,6 +102,7 @@ enum {
     LFALSESKIP = 6,
     LOADNIL = 8,
     SETUPVAL = 10,
+    GETTABLE = 12,
     GETFIELD = 14, /* the last one that only gets a value */
     SETTABLE = 16,
     SETFIELD = 18,
@@ -243,31 +244,44 @@ static bool look_through(const struct body *body, struct mr_reads *reads)
     return true;
 }
 
+/* What a register holds: the argument, or what may be it; a table that was made here; another
+ * value. */
+enum holds { OTHER, ARGUMENT, OWN };
+
+/* What is read out of a table that was made here may be the argument. */
+static enum holds read_out_of(struct instruction in, const enum holds *held)
+{
+    return in.op >= GETTABLE && held[in.b] == OWN ? ARGUMENT : OTHER;
+}
+
 /*
  * Straight on, one instruction after the other, and nothing but: read, load, make a table, put
  * something into a table that was made here, return. No call, and nothing that could become one but
- * for a table's __index. Which registers hold a table that was made here is known at each step,
- * since there are no jumps. `makes`: such a table is the first result.
+ * for a table's __index, which is given neither the argument nor what was made. What each register
+ * holds is known at each step, since there are no jumps. `makes`: the first result is a table that
+ * was made here.
  */
 static bool changes_nothing(const struct body *body, bool *makes)
 {
-    bool own[256] = {false};
+    enum holds held[256] = {ARGUMENT};
     *makes = false;
     for (size_t i = 0; i < body->n; i++) {
         struct instruction in = decode(body->code, i);
         if ((in.op >= SETTABLE && in.op <= SETFIELD) || in.op == SETLIST) {
-            if (!own[in.a])
+            if (held[in.a] != OWN)
                 return false;
         } else if (in.op == MOVE) {
-            own[in.a] = own[in.b];
+            held[in.a] = held[in.b];
+        } else if (in.op == GETTABLE && held[in.c] != OTHER) {
+            return false;
         } else if (in.op <= GETFIELD && in.op != LFALSESKIP && in.op != SETUPVAL) {
-            own[in.a] = false;
+            held[in.a] = read_out_of(in, held);
             for (unsigned more = in.op == LOADNIL ? in.b : 0; more > 0; more--)
-                own[(in.a + more) % 256] = false;
+                held[(in.a + more) % 256] = OTHER;
         } else if (in.op == NEWTABLE) {
-            own[in.a] = true;
+            held[in.a] = OWN;
         } else if (in.op == RETURN || in.op == RETURN0 || in.op == RETURN1) {
-            *makes = own[in.a] && (in.op == RETURN1 || (in.op == RETURN && in.b != 1));
+            *makes = held[in.a] == OWN && (in.op == RETURN1 || (in.op == RETURN && in.b != 1));
             return true;
         } else if (in.op != EXTRAARG) {
             return false;
