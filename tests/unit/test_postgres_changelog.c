@@ -682,6 +682,7 @@ static void a_better_kind_that_worked_is_tried_again_before_it_makes_room(void *
         ask("SELECT count(pg_terminate_backend(active_pid)) FROM pg_replication_slots WHERE "
             "active_pid IS NOT NULL");
         expect_event(MR_FEED_FAILED, "");
+        await("0", "SELECT count(*) FROM pg_replication_slots WHERE temporary"); /* it frees one */
         ask("SELECT count(pg_create_physical_replication_slot('t_room_0'))");
         assert_false(feed->ops->load(feed, &table, &err));
         assert_int_equal(err.action, MR_RETRY);
