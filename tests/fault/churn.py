@@ -276,8 +276,12 @@ class Churn:
                 raise Failure(f"no progress for 60 s; settled, fan-outs, units: {last} of {self.stage.sent} messages\n{tails}")
             self.turn()
             time.sleep(0.1)  # poll
+        # They have claimed: what was decided by the one before has its mark. One that was still ending starts again.
+        end = time.monotonic() + 60
+        self.spin(lambda: time.monotonic() > end or not self.due and all(
+            daemon.status() is None and "ready: " in daemon.log() for daemon in self.daemons))
         for daemon in self.daemons:
-            daemon.wait_log("ready: ")  # it has claimed: what was decided by the one before has its mark
+            daemon.wait_log("ready: ")
         for daemon in self.daemons:
             daemon.stop()
 

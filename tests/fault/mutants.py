@@ -38,7 +38,7 @@ class Scene:
     def settle(self, daemon):
         self.start(daemon)
         self.feed("s")
-        self.stage.wait_done([daemon], idle=20)
+        self.stage.wait_done([daemon], idle=60)
 
     def wait_stopped(self, daemon, place):
         wait(40, lambda: f"{daemon.name} to stop at {place}; its log ends with\n{daemon.tail()}", daemon.is_stopped)
@@ -90,7 +90,7 @@ def zombie(scene, place, meanwhile):
     if one.status() is not None:
         raise Failure(f"{one.name} ended by itself with {one.status()}:\n{one.tail()}")
     scene.feed("s")
-    scene.stage.wait_done([one, other], idle=20)
+    scene.stage.wait_done([one, other], idle=60)
 
 
 # mutant: delivery, scenario, how it must be found.

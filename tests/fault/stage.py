@@ -169,10 +169,11 @@ class Daemon:
 
     def wait_log(self, text, seconds=40):
         def seen():
+            status = self.status()  # first: what it says before it ends is then in the log
             if text in self.log():
                 return True
-            if self.status() is not None:
-                raise Failure(f"{self.name} ended with {self.status()} before its log said '{text}':\n{self.tail()}")
+            if status is not None:
+                raise Failure(f"{self.name} ended with {status} before its log said '{text}':\n{self.tail()}")
             return False
 
         wait(seconds, lambda: f"the log of {self.name} to say '{text}'; it ends with\n{self.tail()}", seen)

@@ -13,7 +13,7 @@ describe("exactly once with", function()
     s:subscribers(4, CLIENTS)
     s:sql(("insert into subscribers_restaurants (client_id, restaurant_id) "
       .. "select 'b' || c, 'big' from generate_series(1, %d) c"):format(BIG))
-    s.promo.unit = { outputs = 200 }
+    s.promo.unit = { outputs = 100 }
     s.promo.workers = 2
     s.sent = 0
   end)
@@ -92,7 +92,7 @@ describe("exactly once with", function()
     shell.run { "tests/support/topics", s.id .. "_dead:1" }
     local total = send()
     -- The end of a topic counts some control records for each unit too.
-    over_kills(total, function() return #s:values() end, function() return s:out_end("read_committed") end)
+    over_kills(total, function() return #s:values(s.topic_out) end, function() return s:out_end("read_committed") end)
     check()
     check_letters(s:values(s.id .. "_dead"))
     assert.equal("", s:sql "select relname from pg_class where relname like 'millrace%' and relkind = 'r'")

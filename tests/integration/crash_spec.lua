@@ -9,6 +9,7 @@ describe("kill -9", function()
   it("in the middle of 50 campaigns x 2000 leaves Postgres exact and Kafka complete", function()
     s:subscribers(5, 2000)
     s.promo.workers = 2
+    s.promo.unit = { outputs = 200 } -- many of them: the kills come in the middle of the work
     s:produce(s:campaigns(50, 5))
     local deaths = 0
     for _, goal in ipairs { 1, 30000, 60000 } do

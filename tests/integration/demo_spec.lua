@@ -61,7 +61,7 @@ describe("tools/demo #demo", function()
     local path = shell.temp()
     local status, out, err = shell.try(([[
       %s/tools/demo >%s.out 2>%s.err & pid=$!
-      for i in $(seq 600); do grep -q '^campaigns ' %s.out && break; sleep 0.1; done # poll
+      for i in $(seq 1800); do grep -q '^campaigns ' %s.out && break; sleep 0.1; done # poll
       kill -TERM $pid; wait $pid; echo $? >%s.rc]]):format(root, path, path, path, path), { dir = "/", env = env })
     assert.equal(0, status, out .. err)
     out = shell.read(path .. ".out")

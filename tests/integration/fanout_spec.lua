@@ -60,7 +60,7 @@ describe(("one campaign for %d subscribers"):format(N), function()
   it("reaches each once over three kills; one who comes or goes meanwhile at most once", function()
     s.config.lookups.subscribers.refresh = "reload 1s"
     s.promo.source.static_membership = true
-    s.promo.unit = { outputs = N // 50 }
+    s.promo.unit = { outputs = N // 500 } -- many: each step here comes in the middle
     local d = start("one")
     d:wait_ready(LONG)
     send("big", 0)
@@ -86,7 +86,7 @@ describe(("one campaign for %d subscribers"):format(N), function()
 
   it("lets the group and the other partitions be served before it is done", function()
     s.promo.workers = 2
-    s.promo.unit = { outputs = N // 400 }
+    s.promo.unit = { outputs = N // 1000 }
     local one = start("one")
     one:wait_ready(LONG)
     local other = tonumber(s:sql("select min(part) from millrace_ledger "

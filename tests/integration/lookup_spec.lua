@@ -39,7 +39,7 @@ for _, kind in ipairs { "logical", "changelog" } do
       end
       file:flush()
       s:sql([[create procedure seen(campaign text) language plpgsql as $$ begin
-        for i in 1 .. 2000 loop
+        for i in 1 .. 8000 loop
           exit when exists (select 1 from subscribers_feedback where adv_campaign_id = campaign);
           perform pg_sleep(0.005); -- poll
           commit;

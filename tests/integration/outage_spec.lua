@@ -50,7 +50,7 @@ describe("a service that is away", function()
     service("postgres", "start")
     s:produce { scene.campaign { adv_campaign_id = "three" } }
     s:wait_rows(24, 60)
-    assert.equal(200, (d:get("/readyz")))
+    shell.wait(20, "/readyz to say 200", function() return (d:get("/readyz")) == 200 end)
     assert.equal(0, (d:stop()))
     assert.equal("one|8\nthree|8\ntwo|8", s:by_campaign())
     assert.is_true(#s:values() >= 24)

@@ -30,11 +30,11 @@ describe("promo rules", function()
 
   it("reads the time for each message, not at its start", function()
     local d = s:start()
-    local start = os.time() + 3
+    local start = os.time() + 6
     local early = scene.campaign { adv_campaign_id = "early", adv_campaign_datetime_start = start }
     s:produce { early }
     shell.wait(20, "the early campaign to be dropped", function() return dropped(d, "not_started") == 1 end)
-    shell.wait(10, "the campaign's start", function() return os.time() > start end)
+    shell.wait(30, "the campaign's start", function() return os.time() > start end)
     s:produce { early }
     s:wait_rows(8)
     assert.equal(0, (d:stop()))

@@ -314,7 +314,7 @@ describe("a reload", function()
         shell.run { "sh", "-c", ("mv '%s' '%s.bak' && cp '%s~' '%s' && echo '-- v5' >> '%s'")
           :format(script, script, script, script, script) }
       end)
-      assert.same({ 4, 0 }, { count_reloads() })
+      assert.equal(4, (count_reloads())) -- a slow machine may be looked at between `mv` and `cp`: a failure more
       s:feed(2, 2)
       s:wait_rows(10)
       assert.equal(10, rows_of("v4"))
@@ -328,8 +328,10 @@ describe("a reload", function()
       wait_for("reload failed", function() os.remove(s.dir .. "/config.lua") end)
       wait_for("reload: nothing has changed: bundle ", function() s:write_config() end)
       local from = #d:log() + 1
+      local function looks() return d:metric("^millrace_reloads_total$", '"unchanged"') end
+      local before = looks()
       shell.write(script, versioned("v1")) -- looked at, and nothing said
-      shell.wait(20, "the fifth reload", function() return d:metric("^millrace_reloads_total$", '"unchanged"') == 3 end)
+      shell.wait(20, "one more look", function() return looks() > before end)
       wait_for("reloaded: bundle ", function() shell.write(script, versioned("v2")) end)
       assert.is_nil(d:log():find("nothing has changed", from, true))
       assert.equal(0, (d:stop()))
@@ -340,12 +342,14 @@ describe("a reload", function()
       s:script('local words = require "words"\n' .. versioned("v1"))
       start_watching()
       local log = wait_for("reloaded: bundle ", function()
+        d:signal("STOP") -- however slowly they are written: it sees them together
         for i = 1, 5 do
           shell.write(s.dir .. "/words.lua", ("return %d\n"):format(i + 1))
           s:script('local words = require "words"\n' .. versioned("v" .. i))
           s.promo.linger = i .. "0ms"
           s:write_config()
         end
+        d:signal("CONT")
       end)
       assert.truthy(log:find("changed: pipelines.promo.linger", 1, true), log)
       shell.write(s.dir .. "/notes.txt", "nothing")

@@ -190,7 +190,7 @@ c.commit(offsets=[TopicPartition(sys.argv[2], 0, int(sys.argv[3]))], asynchronou
 
   it("keeps the fan-out of a message that stays where it is", function()
     s:subscribers(1, 20000)
-    s.promo.unit = { outputs = 200 }
+    s.promo.unit = { outputs = 50 }
     local started = s:start()
     campaign("big")
     s:wait_rows(2000)
@@ -210,7 +210,7 @@ c.commit(offsets=[TopicPartition(sys.argv[2], 0, int(sys.argv[3]))], asynchronou
 
   it("goes on after what Kafka has of a fan-out that Postgres has lost", function()
     s:subscribers(1, 20000)
-    s.promo.unit = { outputs = 200 }
+    s.promo.unit = { outputs = 50 }
     local started = s:start()
     campaign "big"
     s:wait_rows(1000)

@@ -19,7 +19,7 @@ describe("tests/support/services", function()
         read -r server since <"$MILLRACE_RUN/pids/postgres"
         echo "$MILLRACE_RUN $server" >"$0.new" && mv "$0.new" "$0"
         exec tail -f /dev/null]], info }
-    local line = shell.wait(30, "the inner services to start", function() return shell.read(info) end)
+    local line = shell.wait(90, "the inner services to start", function() return shell.read(info) end)
     local dir, server = line:match("(%S+) (%d+)")
     assert.is_true(is_running(server))
     return tonumber(pid), dir, server

@@ -254,7 +254,7 @@ describe("the program", function()
     local log = dir .. "/log"
     local line = "cd '%s' && { ulimit -c unlimited; '%s' run --set admin.listen=off >'%s' 2>&1 & } && echo $!"
     local pid = shell.run(line:format(dir, bin, log)):match("%d+")
-    shell.wait(10, "the daemon's first line", function() return (shell.read(log) or ""):find("starting", 1, true) end)
+    shell.wait(30, "the daemon's first line", function() return (shell.read(log) or ""):find("starting", 1, true) end)
     local limits = shell.read("/proc/" .. pid .. "/limits")
     os.execute("kill -KILL " .. pid)
     assert.truthy(limits:find("\nMax core file size +1 +1 "), limits)

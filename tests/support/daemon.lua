@@ -45,10 +45,11 @@ function daemon:wait_log(text, seconds, from)
   shell.wait(seconds or 30, function()
     return ("the log to contain '%s'; it ends with\n%s"):format(text, self:tail())
   end, function()
+    local status = self:status() -- first: what it says before it ends is then in the log
     if self:log():find(text, from or 1, true) then return true end
-    if self:status() then
+    if status then
       error(("the daemon ended with status %d before its log said '%s':\n%s")
-        :format(self:status(), text, self:tail()), 0)
+        :format(status, text, self:tail()), 0)
     end
   end)
   return self
@@ -113,7 +114,7 @@ end
 
 --- Status and body of a GET.
 function daemon:get(path)
-  local _, out = shell.try { "curl", "-s", "-m", "5", "-w", "\n%{http_code}", self:address() .. path }
+  local _, out = shell.try { "curl", "-s", "-m", "30", "-w", "\n%{http_code}", self:address() .. path }
   local body, code = out:match("^(.*)\n(%d+)$")
   return tonumber(code), body
 end
