@@ -460,7 +460,7 @@ static void connections_are_limited_and_the_next_waits_its_turn(void **state)
     assert_int_equal(poll(&waiting, 1, 200), 0);
     for (size_t i = 0; i < LIMIT; i++)
         close(fds[i]);
-    assert_int_equal(poll(&waiting, 1, 3000), 1);
+    assert_int_equal(poll(&waiting, 1, 8000), 1); /* not the silence of 10 s */
     assert_int_equal(recv(next, &byte, 1, 0), 1);
     close(next);
 }
@@ -473,7 +473,7 @@ static void a_client_that_stays_does_not_delay_the_end(void **state)
     assert_int_equal(send(fd, "GET /li", 7, MSG_NOSIGNAL), 7);
     int64_t before_ms = mr_clock_mono_ms();
     mr_admin_stop(admin);
-    assert_true(mr_clock_mono_ms() - before_ms < 3000);
+    assert_true(mr_clock_mono_ms() - before_ms < 8000);
     close(fd);
 }
 

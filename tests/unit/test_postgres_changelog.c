@@ -70,13 +70,20 @@ static void close_feed(void)
     mr_span_free(span);
 }
 
+/* A logical slot that was late costs a load more. */
 static void load(void)
 {
-    struct mr_table *table = NULL;
-    struct mr_error err = {0};
-    if (!feed->ops->load(feed, &table, &err))
-        fail_msg("%s", err.msg);
-    mr_lookup_swap(lookup, table);
+    int64_t deadline = mr_clock_mono_ms() + SEEN_MS;
+    do {
+        struct mr_table *table = NULL;
+        struct mr_error err = {0};
+        if (!feed->ops->load(feed, &table, &err))
+            fail_msg("%s", err.msg);
+        mr_lookup_swap(lookup, table);
+        while (strstr(feed->ops->state(feed).why, "slot waits") &&
+               feed->ops->follow(feed, lookup, STEP_MS, &err) == MR_FEED_FOLLOWS)
+            assert_true(mr_clock_mono_ms() < deadline);
+    } while (strstr(feed->ops->state(feed).why, "slot waits"));
 }
 
 static void refuse_load(enum mr_action action, const char *says)
@@ -223,7 +230,7 @@ static void changes_are_followed(void **state)
     expect_equal();
     expect_client("r9", "new");
     struct mr_feed_state now = feed->ops->state(feed);
-    assert_true(now.lag_ms >= 0 && now.lag_ms < 5000);
+    assert_true(now.lag_ms >= 0 && now.lag_ms < SEEN_MS);
     assert_true(now.changes >= 40);
     close_feed();
 }
@@ -238,8 +245,6 @@ static void a_notify_is_heard_and_a_poll_comes_without_one(void **state)
         assert_int_equal(feed->ops->follow(feed, lookup, SEEN_MS, &err), MR_FEED_FOLLOWS);
     expect_client("r7", "a");
     /* As behind a pooler that keeps notices to itself. */
-    ask("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = "
-        "'nobody'");
     ask("INSERT INTO log (millrace_op, restaurant, client) VALUES ('I', 'r6', 'silent')");
     while (feed->ops->state(feed).changes < 2)
         assert_int_equal(feed->ops->follow(feed, lookup, SEEN_MS, &err), MR_FEED_FOLLOWS);
@@ -520,7 +525,7 @@ static void what_everybody_has_seen_is_trimmed(void **state)
         ask("SELECT string_agg(millrace_op::text || coalesce(client, ''), ',' ORDER BY "
             "millrace_seq) FROM log"),
         "Iopen,Ilater");
-    age(&t, MR_PG_LOG_KEEP_MS - 1000);
+    age(&t, MR_PG_LOG_KEEP_MS - 60000);
     trim(&t, late);
     assert_string_equal(ask("SELECT count(*) FROM log"), "2");
     age(&t, MR_PG_LOG_KEEP_MS);

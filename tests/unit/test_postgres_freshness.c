@@ -102,6 +102,7 @@ static void measure(const char *schema, enum mr_postgres_refresh refresh, enum m
     if (!follower_loaded(follower, SEEN_MS) || !follower_strict(follower, SEEN_MS))
         fail_msg("nothing was loaded: %s", follower_status(follower).problem);
     assert_int_equal(follower_status(follower).state.kind, kind);
+    unsigned loads = follower_status(follower).loads; /* a slot that was late costs one more */
     struct mr_span *span = mr_span_new();
     for (size_t i = 0; i < n; i++) {
         int64_t id = (int64_t)i + 1;
@@ -110,7 +111,7 @@ static void measure(const char *schema, enum mr_postgres_refresh refresh, enum m
     }
     tell(mr_feed_kind_name(kind), "an insert", put, n, median_ms);
     tell(mr_feed_kind_name(kind), "a delete", taken, n, median_ms);
-    assert_int_equal(follower_status(follower).loads, 1);
+    assert_int_equal(follower_status(follower).loads, loads);
     mr_span_free(span);
     follower_stop(follower);
     free(put);

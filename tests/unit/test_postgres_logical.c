@@ -66,7 +66,7 @@ static bool load(struct scene *s)
     return true;
 }
 
-static void loaded(struct scene *s)
+static void read_once(struct scene *s)
 {
     if (!load(s))
         fail_msg("%s", s->err.msg);
@@ -75,6 +75,20 @@ static void loaded(struct scene *s)
 static enum mr_feed_event follow(struct scene *s)
 {
     return s->event = s->feed->ops->follow(s->feed, s->lookup, 50, &s->err);
+}
+
+/* Loads, and is followed. A slot that was late costs a load more, which is not counted. */
+static void loaded(struct scene *s)
+{
+    int64_t deadline = mr_clock_mono_ms() + LONG_MS;
+    read_once(s);
+    while (strstr(s->feed->ops->state(s->feed).why, "slot waits")) {
+        while (follow(s) == MR_FEED_FOLLOWS)
+            assert_true(mr_clock_mono_ms() < deadline);
+        assert_int_equal(s->event, MR_FEED_READ);
+        read_once(s);
+        s->loads--;
+    }
 }
 
 /* Until the feed asks for something else than to be called again. */
@@ -553,8 +567,8 @@ static void a_slot_waits_for_open_transactions_and_nobody_else_does(void **state
     scene_open(&s, "lg_waits", 3, subs_columns);
     s.options.interval_ms = 200;
     int64_t begun_ms = mr_clock_mono_ms();
-    loaded(&s);
-    assert_in_range(mr_clock_mono_ms() - begun_ms, 0, 8000);
+    read_once(&s);
+    assert_in_range(mr_clock_mono_ms() - begun_ms, 0, LONG_MS);
     assert_int_equal(stats(&s).rows, 1000);
     assert_non_null(strstr(s.feed->ops->state(s.feed).why, "slot waits"));
     assert_non_null(strstr(s.feed->ops->state(s.feed).why, " open (the oldest is of process "));
@@ -564,7 +578,7 @@ static void a_slot_waits_for_open_transactions_and_nobody_else_does(void **state
     /* Meanwhile it is read again at the interval. */
     ask("DELETE FROM subs WHERE id = 1");
     follow_until(&s, MR_FEED_READ, "read again");
-    loaded(&s);
+    read_once(&s);
     assert_int_equal(stats(&s).rows, 999);
     PQclear(PQexec(other, "COMMIT"));
     PQfinish(other);
@@ -577,7 +591,7 @@ static void a_slot_waits_for_open_transactions_and_nobody_else_does(void **state
         assert_int_equal(s.event, MR_FEED_READ);
         slot = strstr(s.err.msg, "can be followed now") != NULL;
         assert_true(slot || strstr(s.err.msg, "read again"));
-        loaded(&s);
+        read_once(&s);
     }
     assert_int_equal(stats(&s).rows, 1000);
     assert_null(strstr(s.feed->ops->state(s.feed).why, "slot waits"));
@@ -604,7 +618,7 @@ static void a_feed_can_be_called_off(void **state)
     int64_t begun_ms = mr_clock_mono_ms();
     mr_thread_start(&thread, cancel_soon, &s.cancel);
     assert_false(load(&s)); /* while it waits for its slot */
-    assert_in_range(mr_clock_mono_ms() - begun_ms, 200, 5000);
+    assert_in_range(mr_clock_mono_ms() - begun_ms, 200, LONG_MS / 2);
     assert_true(mr_thread_join(&thread, mr_clock_mono_ms() + LONG_MS));
     assert_non_null(strstr(s.err.msg, "called off"));
     /* The process that waits for the slot does not stay behind. */
@@ -616,8 +630,8 @@ static void a_feed_can_be_called_off(void **state)
     begun_ms = mr_clock_mono_ms();
     mr_thread_start(&thread, cancel_soon, &s.cancel);
     while (!atomic_load(&s.cancel))
-        s.feed->ops->follow(s.feed, s.lookup, 5000, &s.err);
-    assert_in_range(mr_clock_mono_ms() - begun_ms, 200, 5000);
+        s.feed->ops->follow(s.feed, s.lookup, LONG_MS, &s.err);
+    assert_in_range(mr_clock_mono_ms() - begun_ms, 200, LONG_MS / 2);
     assert_true(mr_thread_join(&thread, mr_clock_mono_ms() + LONG_MS));
     scene_close(&s, 1);
 }
@@ -626,7 +640,7 @@ static void sleep_long(void *arg, uint64_t rows, uint64_t estimated, uint64_t by
 {
     (void)rows, (void)estimated, (void)bytes;
     if (!(*(int *)arg)++)
-        mr_clock_sleep_ms(1000); /* the load is slow */
+        mr_clock_sleep_ms(3000); /* the load is slow: longer than those */
 }
 
 static void a_snapshot_outlives_the_time_outs_of_the_server(void **state)
@@ -635,9 +649,9 @@ static void a_snapshot_outlives_the_time_outs_of_the_server(void **state)
     struct scene s;
     int calls = 0;
     make_table("lg_slow", subs_table);
-    ask("ALTER ROLE millrace SET idle_in_transaction_session_timeout = '200ms'; ALTER ROLE "
+    ask("ALTER ROLE millrace SET idle_in_transaction_session_timeout = '2s'; ALTER ROLE "
         "millrace "
-        "SET statement_timeout = '500ms'; ALTER ROLE millrace SET idle_session_timeout = '500ms'");
+        "SET statement_timeout = '2s'; ALTER ROLE millrace SET idle_session_timeout = '2s'");
     scene_open(&s, "lg_slow", 3, subs_columns);
     s.options.lookup.progress = sleep_long;
     s.options.lookup.progress_arg = &calls;
@@ -689,16 +703,17 @@ static void a_server_that_is_restarted(void **state)
     scene_open(&s, "lg_restart", 3, subs_columns);
     loaded(&s);
     catch_up(&s);
+    ask("CHECKPOINT"); /* what others have left to write is not what is measured */
     ask("DELETE FROM subs WHERE id = 1");
     int64_t begun_ms = mr_clock_mono_ms();
     mr_thread_start(&thread, restart_server, &status);
     while (follow(&s) == MR_FEED_FOLLOWS)
         assert_true(mr_clock_mono_ms() - begun_ms < LONG_MS);
     assert_int_equal(s.event, MR_FEED_FAILED);
+    assert_true(mr_clock_mono_ms() - begun_ms < LONG_MS - 1000); /* then it would be killed */
     assert_int_equal(stats(&s).rows, 999);
-    assert_true(mr_thread_join(&thread, mr_clock_mono_ms() + LONG_MS));
+    assert_true(mr_thread_join(&thread, mr_clock_mono_ms() + 4 * LONG_MS));
     assert_int_equal(status, 0);
-    assert_in_range(mr_clock_mono_ms() - begun_ms, 0, 15000);
     PQreset(side);
     ask("SET search_path = lg_restart");
     loaded(&s);
@@ -723,7 +738,7 @@ static void a_mark_is_reached_while_the_log_stands(void **state)
                               "FROM generate_series(1, 10)"));
         int64_t begun_ms = mr_clock_mono_ms();
         changed(&s, "DELETE FROM subs WHERE id = (SELECT min(id) FROM subs)");
-        assert_in_range(mr_clock_mono_ms() - begun_ms, 0, 5000);
+        assert_in_range(mr_clock_mono_ms() - begun_ms, 0, 12000); /* the log moves each 15 s */
         PQclear(PQexec(other, "ROLLBACK"));
     }
     ask("RESET synchronous_commit");
@@ -744,19 +759,21 @@ static void a_table_that_rests_is_known_to_be_fresh(void **state)
     make_table("lg_rests", subs_table);
     scene_open(&s, "lg_rests", 3, subs_columns);
     loaded(&s);
-    int64_t worst = 0, until = mr_clock_mono_ms() + 4000, before = 0;
+    int64_t worst = 0, until = mr_clock_mono_ms() + 4000, before = 0, last = 0, gap = 0;
     catch_up(&s);
     for (int64_t now; (now = mr_clock_mono_ms()) < until;) {
+        gap = last && now - last > gap ? now - last : gap; /* in which nobody could look */
+        last = now;
         assert_int_equal(follow(&s), MR_FEED_FOLLOWS);
         int64_t as_of = s.feed->ops->state(s.feed).as_of_ms;
         assert_true(as_of >= before && as_of <= mr_clock_mono_ms());
         before = as_of;
         worst = now - as_of > worst ? now - as_of : worst;
     }
-    assert_in_range(worst, 0, 3000);
+    assert_in_range(worst, 0, 3000 + gap);
     assert_int_equal(s.feed->ops->state(s.feed).lag_ms, -1);
     changed(&s, "DELETE FROM subs WHERE id = 1");
-    assert_in_range(s.feed->ops->state(s.feed).lag_ms, 0, 5000);
+    assert_in_range(s.feed->ops->state(s.feed).lag_ms, 0, LONG_MS);
     scene_close(&s, 1);
 }
 

@@ -241,12 +241,15 @@ static void a_feed_that_breaks_leaves_the_old_rows_and_loads_again(void **state)
     WAIT(status_of(&bench).loaded);
     pthread_mutex_lock(&script.lock);
     script.event = MR_FEED_FAILED;
-    script.fail_loads = 1;
+    script.fail_loads = 1000;
     script.fail_action = MR_STOP; /* later than the first load it does not end anything */
     pthread_mutex_unlock(&script.lock);
-    WAIT(status_of(&bench).problem[0]);
+    WAIT(loads() >= 2 && status_of(&bench).problem[0]);
     assert_int_equal(rows_of(&bench), 30);
-    WAIT(loads() == 3 && !status_of(&bench).problem[0]);
+    pthread_mutex_lock(&script.lock);
+    script.fail_loads = 0;
+    pthread_mutex_unlock(&script.lock);
+    WAIT(!status_of(&bench).problem[0]);
     assert_false(status_of(&bench).ended);
     bench_fini(&bench);
 }
@@ -340,7 +343,7 @@ static void a_table_that_must_be_read_again_and_again_is_read_ever_more_seldom(v
         script.again = true;
         int64_t began_ms = mr_clock_mono_ms();
         bench_start(&bench);
-        WAIT(loads() == 6);
+        WAIT(loads() >= 6);
         assert_true(mr_clock_mono_ms() - began_ms >= 50 + 100 + 200 + 400);
         bench_fini(&bench);
     }
@@ -363,8 +366,7 @@ static void a_table_of_an_old_moment_is_stale(void **state)
     pthread_mutex_lock(&script.lock);
     script.as_of_ms = 0;
     pthread_mutex_unlock(&script.lock);
-    WAIT(!status_of(&bench).stale);
-    assert_false(status_of(&bench).pauses);
+    WAIT(!status_of(&bench).stale && !status_of(&bench).pauses);
     bench_fini(&bench);
 }
 
@@ -450,7 +452,7 @@ static void a_worker_that_gets_no_answer_is_told(void **state)
     struct question question = {.bench = &bench, .timeout_ms = 50};
     ask(&question);
     assert_false(question.answer);
-    assert_true(marked() > 0);
+    WAIT(marked() > 0);
     bench_fini(&bench);
 }
 

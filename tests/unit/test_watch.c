@@ -57,7 +57,7 @@ static void what_is_stuck_is_named_and_given_up(void **state)
     mr_log_hook(keep_line, NULL);
     mr_phase_budgets(budgets);
     budgets[MR_PHASE_DECIDE] = (struct mr_budget){300, 1500};
-    budgets[MR_PHASE_POLL] = (struct mr_budget){1000, 2000};
+    budgets[MR_PHASE_POLL] = (struct mr_budget){10000, 20000};
     mr_watch_enter(&stuck, MR_PHASE_DECIDE);
     struct mr_watchdog *dog = mr_watchdog_start(watches, names, 2, budgets, give_up, NULL);
     while (!atomic_load(&given_up)) {
