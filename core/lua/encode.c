@@ -323,22 +323,28 @@ bool mr_encode_bare(lua_State *L, int index, struct mr_build *build, const char 
                            luaL_typename(L, index));
 }
 
-static bool search(lua_State *L, int index, int depth)
+/* One that is too deep ends the search: a table that contains itself twice has 2^depth ways. */
+enum search { NOTHING, FOUND, TOO_DEEP };
+
+static enum search search(lua_State *L, int index, int depth)
 {
     if (mr_placeholder_at(L, index))
-        return true;
-    if (!lua_istable(L, index) || depth >= MR_JSON_DEPTH_MAX || !lua_checkstack(L, 8))
-        return false;
-    bool found = false;
+        return FOUND;
+    if (!lua_istable(L, index))
+        return NOTHING;
+    if (depth >= MR_JSON_DEPTH_MAX || !lua_checkstack(L, 8))
+        return TOO_DEEP;
+    enum search found = NOTHING;
     lua_pushnil(L);
-    while (!found && lua_next(L, index)) {
+    while (found == NOTHING && lua_next(L, index)) {
+        mr_host_work(L, 4);
         found = search(L, lua_gettop(L), depth + 1);
-        lua_pop(L, found ? 2 : 1);
+        lua_pop(L, found == NOTHING ? 1 : 2);
     }
     return found;
 }
 
 bool mr_encode_has_placeholder(lua_State *L, int index)
 {
-    return search(L, lua_absindex(L, index), 0);
+    return search(L, lua_absindex(L, index), 0) == FOUND;
 }

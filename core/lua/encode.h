@@ -22,7 +22,8 @@ MR_MUSTCHECK bool mr_encode_json(struct lua_State *L, int index, struct mr_build
 MR_MUSTCHECK bool mr_encode_bare(struct lua_State *L, int index, struct mr_build *build,
                                  const char *what, struct mr_error *err);
 
-/* Whether a value contains a placeholder anywhere (tables are searched). */
+/* Whether a value contains a placeholder anywhere (tables are searched; not those that are nested
+ * too deep, which the encoder refuses). Counts as work of the host. */
 bool mr_encode_has_placeholder(struct lua_State *L, int index);
 
 #endif

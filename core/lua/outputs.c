@@ -34,7 +34,8 @@ static void push_record(lua_State *L, int record, bool kept)
         lua_setmetatable(L, -2);
 }
 
-/* Leaves the results of shape(record) or row(record), or the record itself if there is none. */
+/* Leaves the results of shape(record) or row(record), or the record itself if there is none.
+ * `alone`: nobody would see it if the function changed the record, or saw it changed. */
 static void push_result(lua_State *L, struct mr_script_state *state, enum mr_function function,
                         int record, bool alone, int results)
 {
@@ -45,7 +46,7 @@ static void push_result(lua_State *L, struct mr_script_state *state, enum mr_fun
         return;
     }
     mr_script_push_function(L, function);
-    push_record(L, record, alone || state->keeps[function]);
+    push_record(L, record, alone || state->leaves[function] == MR_LEAVES_ALL);
     mr_context_push(L, &state->view);
     lua_call(L, 2, results);
 }
@@ -57,7 +58,7 @@ const char *mr_script_maker(const struct mr_script_state *state)
                                                                 : MR_FN_MAP];
 }
 
-/* `alone`: nobody but us holds the record. */
+/* `alone`: nobody but us holds the record. What shape leaves as it is, row then may change. */
 static bool one_output(lua_State *L, struct mr_script_state *state, int record, bool alone)
 {
     struct mr_templates *templates = &state->templates;
@@ -65,18 +66,19 @@ static bool one_output(lua_State *L, struct mr_script_state *state, int record, 
     size_t headers_from = mr_build_n_headers(&templates->build);
     size_t fields_from = mr_build_n_fields(&templates->build);
     int top = lua_gettop(L);
+    alone = alone && state->leaves[MR_FN_SHAPE] != MR_LEAVES_NOT;
     if (!lua_istable(L, record))
         return mr_error_reject(state->err, "script",
                                "%s: a record is a table, got a %s in the list of records",
                                mr_script_maker(state), luaL_typename(L, record));
     if (state->options.has_message) {
-        push_result(L, state, MR_FN_SHAPE, record, false, 4);
+        push_result(L, state, MR_FN_SHAPE, record, alone, 4);
         if (!mr_template_message(L, top + 1, templates, &output, state->err))
             return false;
         lua_settop(L, top);
     }
     if (templates->rows) {
-        push_result(L, state, MR_FN_ROW, record, alone && state->keeps[MR_FN_SHAPE], 1);
+        push_result(L, state, MR_FN_ROW, record, alone, 1);
         if (!mr_template_row(L, top + 1, templates, &output, state->err))
             return false;
         lua_settop(L, top);

@@ -102,7 +102,8 @@ enum {
     LFALSESKIP = 6,
     LOADNIL = 8,
     SETUPVAL = 10,
-    GETTABLE = 12,
+    GETTABUP,
+    GETTABLE,
     GETFIELD = 14, /* the last one that only gets a value */
     SETTABLE = 16,
     SETFIELD = 18,
@@ -244,50 +245,93 @@ static bool look_through(const struct body *body, struct mr_reads *reads)
     return true;
 }
 
-/* What a register holds: the argument, or what may be it; a table that was made here; another
- * value. */
-enum holds { OTHER, ARGUMENT, OWN };
+/* What a register holds: another value; the argument; a table that was made here and put into
+ * another, or what was read out of a table that was made here, at any depth: it may be that one, or
+ * the argument. From OWN on: a table that was made here, and that no other table holds. */
+enum { OTHER, ARGUMENT, UNSURE, OWN };
 
-/* What is read out of a table that was made here may be the argument. */
-static enum holds read_out_of(struct instruction in, const enum holds *held)
+struct straight {
+    bool changes; /* or keeps the argument, or is not understood */
+    bool quiet;   /* runs nothing of the script's, not even an __index */
+    bool makes;   /* the first result was made here, and no table that was made here holds it */
+    size_t held[256];
+};
+
+/* Somebody may come to it through another table from now on. */
+static void is_put(struct straight *s, unsigned where)
 {
-    return in.op >= GETTABLE && held[in.b] == OWN ? ARGUMENT : OTHER;
+    size_t table = s->held[where];
+    if (table < OWN)
+        return;
+    for (size_t i = 0; i < 256; i++)
+        if (s->held[i] == table)
+            s->held[i] = UNSURE;
+}
+
+/* Into a table that was made here, or it is a change. */
+static bool put(struct straight *s, struct instruction in)
+{
+    if (s->held[in.a] < OWN)
+        return false;
+    if (in.op == SETLIST) {
+        for (unsigned i = 1; i <= in.b; i++)
+            is_put(s, (in.a + i) % 256);
+        return in.b > 0;
+    }
+    if (in.op == SETTABLE) {
+        s->quiet = s->quiet && s->held[in.b] == OTHER; /* a key: who it is could be told */
+        is_put(s, in.b);
+    }
+    if (!in.k)
+        is_put(s, in.c);
+    return true;
+}
+
+/* A key would be given to an __index. */
+static bool get(struct straight *s, struct instruction in)
+{
+    size_t from = in.op >= GETTABLE ? s->held[in.b] : OTHER;
+    if (in.op == GETTABLE && s->held[in.c] != OTHER)
+        return false;
+    if (in.op == GETTABUP || (in.op >= GETTABLE && from != ARGUMENT && from < OWN))
+        s->quiet = false;
+    s->held[in.a] = from >= UNSURE ? UNSURE : OTHER;
+    for (unsigned more = in.op == LOADNIL ? in.b : 0; more > 0; more--)
+        s->held[(in.a + more) % 256] = OTHER;
+    return true;
 }
 
 /*
  * Straight on, one instruction after the other, and nothing but: read, load, make a table, put
  * something into a table that was made here, return. No call, and nothing that could become one but
  * for a table's __index, which is given neither the argument nor what was made. What each register
- * holds is known at each step, since there are no jumps. `makes`: the first result is a table that
- * was made here.
+ * holds is known at each step, since there are no jumps.
  */
-static bool changes_nothing(const struct body *body, bool *makes)
+static struct straight go_straight(const struct body *body)
 {
-    enum holds held[256] = {ARGUMENT};
-    *makes = false;
+    struct straight s = {.changes = true, .quiet = true, .held = {ARGUMENT}};
     for (size_t i = 0; i < body->n; i++) {
         struct instruction in = decode(body->code, i);
-        if ((in.op >= SETTABLE && in.op <= SETFIELD) || in.op == SETLIST) {
-            if (held[in.a] != OWN)
-                return false;
-        } else if (in.op == MOVE) {
-            held[in.a] = held[in.b];
-        } else if (in.op == GETTABLE && held[in.c] != OTHER) {
-            return false;
-        } else if (in.op <= GETFIELD && in.op != LFALSESKIP && in.op != SETUPVAL) {
-            held[in.a] = read_out_of(in, held);
-            for (unsigned more = in.op == LOADNIL ? in.b : 0; more > 0; more--)
-                held[(in.a + more) % 256] = OTHER;
-        } else if (in.op == NEWTABLE) {
-            held[in.a] = OWN;
-        } else if (in.op == RETURN || in.op == RETURN0 || in.op == RETURN1) {
-            *makes = held[in.a] == OWN && (in.op == RETURN1 || (in.op == RETURN && in.b != 1));
-            return true;
-        } else if (in.op != EXTRAARG) {
-            return false;
-        }
+        bool fine = true;
+        if ((in.op >= SETTABLE && in.op <= SETFIELD) || in.op == SETLIST)
+            fine = put(&s, in);
+        else if (in.op == MOVE)
+            s.held[in.a] = s.held[in.b];
+        else if (in.op <= GETFIELD && in.op != LFALSESKIP && in.op != SETUPVAL)
+            fine = get(&s, in);
+        else if (in.op == NEWTABLE)
+            s.held[in.a] = OWN + i;
+        else if (in.op == RETURN || in.op == RETURN0 || in.op == RETURN1) {
+            bool has_result = in.op == RETURN1 || (in.op == RETURN && in.b != 1);
+            s.makes = has_result && s.held[in.a] >= OWN;
+            s.changes = false;
+            break;
+        } else
+            fine = in.op == EXTRAARG;
+        if (!fine)
+            break;
     }
-    return false;
+    return s;
 }
 
 static int collect(lua_State *L, const void *bytes, size_t len, void *to)
@@ -318,24 +362,29 @@ bool mr_reads_only(lua_State *L, struct mr_reads *reads)
     return only;
 }
 
-bool mr_reads_unchanged(lua_State *L)
+enum mr_leaves mr_reads_leaves(lua_State *L)
 {
     struct mr_buf dump = {0};
     struct body body;
     struct mr_reads reads = {.n = 0};
-    bool makes, unchanged = open_body(L, &dump, &body) &&
-                            (changes_nothing(&body, &makes) || look_through(&body, &reads));
+    enum mr_leaves leaves = MR_LEAVES_NOT;
+    if (open_body(L, &dump, &body)) {
+        struct straight s = go_straight(&body);
+        if (!s.changes)
+            leaves = s.quiet ? MR_LEAVES_ALL : MR_LEAVES_IT;
+        else if (look_through(&body, &reads))
+            leaves = MR_LEAVES_IT;
+    }
     mr_buf_fini(&dump);
     mr_reads_fini(&reads);
-    return unchanged;
+    return leaves;
 }
 
 bool mr_reads_makes(lua_State *L)
 {
     struct mr_buf dump = {0};
     struct body body;
-    bool makes = false;
-    makes = open_body(L, &dump, &body) && changes_nothing(&body, &makes) && makes;
+    bool makes = open_body(L, &dump, &body) && go_straight(&body).makes;
     mr_buf_fini(&dump);
     return makes;
 }

@@ -28,13 +28,17 @@ struct mr_reads {
 bool mr_reads_only(struct lua_State *L, struct mr_reads *reads);
 void mr_reads_fini(struct mr_reads *reads);
 
-/* True if the Lua function on top of the stack cannot change the table that is its first argument,
- * nor keep it: it reads fields of it only, or does nothing but read, make tables and return them,
- * or its argument. Only of a table without a metatable. In doubt false. */
-bool mr_reads_unchanged(struct lua_State *L);
+/* What the Lua function on top of the stack does to the table that is its first argument. Only of a
+ * table without a metatable. In doubt the first. */
+enum mr_leaves {
+    MR_LEAVES_NOT, /* may change or keep it */
+    MR_LEAVES_IT,  /* does neither itself; but it may run what else holds that table */
+    MR_LEAVES_ALL  /* nor does anything that it runs: it reads, makes tables, returns them or it */
+};
+enum mr_leaves mr_reads_leaves(struct lua_State *L);
 
 /* True if the first result of the Lua function on top of the stack is a table that it makes each
- * time, and that nobody else holds. In doubt false. */
+ * time, that nobody else holds, and that is not to be found in itself. In doubt false. */
 bool mr_reads_makes(struct lua_State *L);
 
 #endif

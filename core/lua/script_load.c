@@ -161,7 +161,7 @@ static void look_at(lua_State *L, struct mr_script_state *state, int function)
     if (function == MR_FN_PROJECT || function == MR_FN_EACH || function == MR_FN_MAP)
         state->makes = mr_reads_makes(L);
     else if (function == MR_FN_SHAPE || function == MR_FN_ROW)
-        state->keeps[function] = mr_reads_unchanged(L);
+        state->leaves[function] = mr_reads_leaves(L);
 }
 
 /* The table that the script returned is on top. */
@@ -183,7 +183,7 @@ static void take_table(lua_State *L, struct mr_script_state *state)
         lua_pop(L, 1);
     }
     state->makes = false;
-    state->keeps[MR_FN_SHAPE] = state->keeps[MR_FN_ROW] = true; /* where there is none */
+    state->leaves[MR_FN_SHAPE] = state->leaves[MR_FN_ROW] = MR_LEAVES_ALL; /* if there is none */
     for (int i = 0; i < MR_FN_N; i++) {
         lua_pushstring(L, mr_script_function_names[i]);
         state->has[i] = lua_rawget(L, table) != LUA_TNIL;

@@ -45,8 +45,8 @@ struct mr_script_state {
     struct mr_view view;
     struct mr_host *host; /* NULL: to be made anew */
     bool has[MR_FN_N];    /* the functions stand in the registry, see mr_script_push_function */
-    bool keeps[MR_FN_N];  /* shape, row: leaves the record as it is, so that it needs no copy */
-    bool makes;           /* the record is made each time, and nobody holds it when row gets it */
+    enum mr_leaves leaves[MR_FN_N]; /* shape, row: the record as it is, so that it needs no copy */
+    bool makes;                     /* the record is made each time, and nobody else holds it */
     bool col_live;
 
     /* of the call that runs */

@@ -417,4 +417,20 @@ describe("depth", function()
     assert.equal("schema", got.class)
     assert.matches("t.t.t.*nested too deep, or contains itself", got.error)
   end)
+
+  it("refuses what contains itself twice as soon", function() -- and not after 2^64 ways into it
+    local body = "local t = {} t.a = t t.b = t "
+    local got = bad(open(body .. "return { n = t }", { table = { "n json" } }))
+    assert.equal("schema", got.class)
+    assert.matches("nested too deep, or contains itself", got.error)
+    got = bad(open(body .. "return { json.encode(t) }"))
+    assert.equal("script", got.class)
+    assert.matches("json.encode.*nested too deep, or contains itself", got.error)
+  end)
+
+  it("ends where there are too many ways into one table", function()
+    local got = bad(open([[local t = {} for _ = 1, 60 do t = { t, t } end
+      return { json.encode(t) }]], { time_limit = 0.3 }))
+    assert.equal("script_timeout", got.class)
+  end)
 end)

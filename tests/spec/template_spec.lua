@@ -160,6 +160,49 @@ describe("shape and row", function()
     assert.same({ { name = "1" } }, got.rows)
   end)
 
+  -- Each would show it if shape and row got the record itself where somebody else can change it, keep it, or tell
+  -- that it is the same one. `held` is what the script keeps of it.
+  local SCRIPTS = {
+    { "map gives the same table each time", "return held",
+      "held.n = held.n .. '+' return { n = rec.n }", "return rec" },
+    { "a table's __index changes it", "held = { n = msg.n } return held", "return rec, trap.x", "return rec" },
+    { "row changes it from outside", "held = msg return msg", "return rec", "change() return rec" },
+    { "it is in the list twice", "held = { n = msg.n } return { held, held }", "return rec",
+      "change() return { n = rec.n }" },
+    { "an __index gets it, out of two tables", "return { n = msg.n }",
+      "local v = ({ { rec } })[1][1] return rec, trap[v]", "return rec" },
+    { "an __index gets it where it is made",
+      "local r = { n = msg.n } local v = ({ { r } })[1][1] r.x = trap[v] return r", "return { n = rec.n }",
+      "change() return { n = rec.n }" },
+    { "it is told from a copy", "held = { n = msg.n } return held",
+      "local t = { [rec] = 'same' } return { n = rec.n, x = t[held] }", "return rec" },
+    { "it contains itself", "local r = { n = msg.n } r.child = { parent = r } return r",
+      "return { n = rec.n }", "rec.child.parent.n = 'changed' rec.child = nil return rec" },
+    { "something is closed meanwhile", "held = { n = msg.n } return held",
+      "local c <close> = trap return rec", "return { n = rec.n }" },
+    { "it is read, and nothing else", "return { n = msg.n }", "return rec, rec.n", "return { n = rec.n }" },
+  }
+  for _, case in ipairs(SCRIPTS) do
+    it("cannot tell it from a copy: " .. case[1], function()
+      local results = {}
+      for i, copied in ipairs { "", "local _ = function() return rec end " } do -- what is captured may be kept: a copy
+        local s = assert(script.open(([[
+          local s, held = {}, { n = "0" }
+          local function change() held.n = held.n .. "!" return "k" end
+          local trap = setmetatable({}, { __close = change, __index = function(_, key)
+            if type(key) == "table" then held = key end
+            return change() end })
+          function s.map(msg) %s end
+          function s.shape(rec) %s%s end
+          function s.row(rec) %s%s end
+          return s]]):format(case[2], copied, case[3], copied, case[4]), { table = { "n text" } }))
+        results[i] = { s:process { value = '{"n":"1"}' }, s:process { value = '{"n":"2"}' } }
+      end
+      assert.equal("emit", results[1][1].verdict, results[1][1].error)
+      assert.same(results[2], results[1])
+    end)
+  end
+
   it("leave the message itself alone", function()
     local s = assert(script.open [[
       return { map = function(msg) return { msg, msg } end, shape = function(rec) rec.x = rec.x + 1 return rec end }]])
