@@ -257,14 +257,22 @@ function scene:feed(n, restaurants)
   self.sent = (self.sent or 0) + n
 end
 
+--- Lets hold_rows keep rows back, by a trigger that asks it; to be called before the first start, since a table that is
+--- altered is looked at anew.
+function scene:let_rows_be_held()
+  self:sql([[create function held() returns trigger language plpgsql as
+      'begin perform pg_advisory_xact_lock_shared(1); return null; end';
+    create trigger held before insert on subscribers_feedback for each statement execute function held()]])
+end
+
 --- Keeps everybody from writing rows until the function that it returns is called. A unit then stops where its
 --- messages are sent, in an open transaction, and nothing is decided. Postgres gives such a wait up after 5 s.
 function scene:hold_rows()
   local name = "hold-" .. shell.serial()
   shell.run { "tests/support/spawn", name, "env", "PGAPPNAME=" .. name, "psql", "-qX", self.dsn, "-c",
-    "begin; lock table subscribers_feedback in share row exclusive mode; select pg_sleep_for('1 min')" }
+    "select pg_advisory_lock(1)", "-c", "select pg_sleep_for('1 min')" }
   local mine = (" from pg_stat_activity where application_name = '%s' and wait_event = 'PgSleep'"):format(name)
-  shell.wait(30, "the table to be locked", function() return self:sql("select count(*)" .. mine) == "1" end)
+  shell.wait(30, "the rows to be held", function() return self:sql("select count(*)" .. mine) == "1" end)
   return function() self:sql("select pg_terminate_backend(pid)" .. mine) end
 end
 
