@@ -57,19 +57,25 @@ static void what_is_stuck_is_named_and_given_up(void **state)
     mr_log_hook(keep_line, NULL);
     mr_phase_budgets(budgets);
     budgets[MR_PHASE_DECIDE] = (struct mr_budget){300, 1500};
-    budgets[MR_PHASE_POLL] = (struct mr_budget){10000, 20000};
+    budgets[MR_PHASE_POLL] = (struct mr_budget){1000, 60000};
     mr_watch_enter(&stuck, MR_PHASE_DECIDE);
     struct mr_watchdog *dog = mr_watchdog_start(watches, names, 2, budgets, give_up, NULL);
+    int64_t entered = mr_clock_mono_ms(), gap = 0;
     while (!atomic_load(&given_up)) {
-        assert_true(mr_clock_mono_ms() < deadline);
+        int64_t now = mr_clock_mono_ms();
+        assert_true(now < deadline);
+        gap = now - entered > gap ? now - entered : gap;
+        entered = now;
         mr_watch_enter(&busy, MR_PHASE_POLL);
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL); /* poll */
     }
     mr_watchdog_stop(dog);
+    gap = mr_clock_mono_ms() - entered > gap ? mr_clock_mono_ms() - entered : gap;
     mr_log_hook(NULL, NULL);
     assert_int_equal(count("worker promo/1 is stuck waiting for Postgres to COMMIT"), 1);
     assert_true(count("this process gives up") >= 1);
-    assert_int_equal(count("promo/0"), 0);
+    if (gap < 900) /* else the machine stood still, and it was stuck indeed */
+        assert_int_equal(count("promo/0"), 0);
 }
 
 /* Every phase has a name and a budget that is longer than its warning. */
