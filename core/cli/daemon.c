@@ -16,16 +16,20 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-static int open_signals(void)
+static const sigset_t *served(void)
 {
-    sigset_t set;
+    static sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGUSR1);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return &set;
+}
+
+void mr_daemon_keep_signals(void)
+{
+    pthread_sigmask(SIG_BLOCK, served(), NULL);
 }
 
 struct daemon {
@@ -84,7 +88,7 @@ static enum mr_order next_order(void *arg, int timeout_ms)
 int mr_daemon_run(const struct mr_cli_args *args, const struct mr_node *config, bool *abandoned)
 {
     struct mr_error err;
-    struct daemon daemon = {.signals = open_signals()};
+    struct daemon daemon = {.signals = signalfd(-1, served(), SFD_CLOEXEC | SFD_NONBLOCK)};
     int code = MR_EXIT_OK;
     *abandoned = false;
     mr_log(MR_INFO, "millrace %s starting", MR_VERSION);

@@ -18,6 +18,7 @@ bool mr_cli_abandoned(void)
 int mr_cli_run(const struct mr_cli_args *args)
 {
     struct mr_node *config = NULL;
+    mr_daemon_keep_signals();
     if (!mr_cli_load(args, &config))
         return MR_EXIT_CONFIG;
     int code = mr_daemon_run(args, config, &abandoned);

@@ -184,11 +184,20 @@ class Daemon:
              lambda: self.status() is not None)
         return self.status()
 
+    def keeps_signals(self):
+        """Whether a SIGTERM is the daemon's to handle: before its first steps any process dies of one."""
+        try:
+            kept = pathlib.Path(f"/proc/{self.process.pid}/status").read_text().partition("SigBlk:")[2].split()
+        except OSError:
+            kept = []
+        return self.status() is not None or kept and int(kept[0], 16) & 1 << signal.SIGTERM - 1
+
     def stop(self):
         """SIGTERM; it must end in peace."""
         if self.process is None or self.status() is not None:
             return
         self.signal(signal.SIGCONT)
+        wait(40, f"{self.name} to keep the signals that it serves", self.keeps_signals)
         self.signal(signal.SIGTERM)
         if self.wait_end() != 0:
             raise Failure(f"{self.name} ended with {self.status()} after SIGTERM:\n{self.tail()}")

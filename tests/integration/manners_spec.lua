@@ -47,6 +47,22 @@ describe("the daemon", function()
     assert.is_true(ok, report)
   end)
 
+  it("that is stopped while it still reads its configuration ends in peace", function()
+    s:start():stop()
+    local path = s:write_config()
+    shell.write(path, "for _ = 1, 10000000 do end\n" .. shell.read(path))
+    local early
+    for _ = 1, 5 do
+      local d = daemon.start { config = path }
+      s.daemons[#s.daemons + 1] = d
+      d:wait_signals()
+      early = not d:log():find("starting", 1, true)
+      assert.equal(0, (d:stop()))
+      if early then break end
+    end
+    assert.is_true(early, "the signals were kept only after the configuration had been read")
+  end)
+
   it("creates its tables, twice without harm, and leaves the user's tables alone", function()
     local function user_tables()
       return s:sql("select table_name, column_name, data_type, column_default, is_nullable "

@@ -59,7 +59,17 @@ function daemon:wait_ready(seconds)
   return self:wait_log("ready: ", seconds or 40)
 end
 
+--- Waits until a SIGTERM is the daemon's to handle. Before its first steps any process dies of one.
+function daemon:wait_signals()
+  local bit <const> = 1 << (15 - 1)
+  shell.wait(40, "the daemon to keep the signals that it serves", function()
+    local kept = (shell.read(("/proc/%d/status"):format(self.pid)) or ""):match("SigBlk:%s*(%x+)")
+    return self:status() or kept and tonumber(kept, 16) & bit ~= 0
+  end)
+end
+
 function daemon:signal(name)
+  if name == "TERM" or name == "INT" or name == "HUP" or name == "USR1" then self:wait_signals() end
   assert(not self:status(), "the daemon has ended already:\n" .. self:tail())
   shell.run { "kill", "-" .. name, tostring(self.pid) }
 end
