@@ -195,7 +195,6 @@ static bool drain(struct mr_instance *instance, enum mr_order (*next)(void *arg,
 
 static int join(struct mr_instance *instance)
 {
-    enum { JOIN_MS = 1000 }; /* every thread has come to its end already */
     int code = 0;
     mr_admin_stop(instance->admin);
     instance->admin = NULL;
@@ -203,7 +202,7 @@ static int join(struct mr_instance *instance)
     struct mr_app *app = instance->app;
     instance->app = NULL;
     pthread_mutex_unlock(&instance->lock);
-    mr_assert(mr_app_join(app, mr_clock_mono_ms() + JOIN_MS, &code));
+    mr_assert(mr_app_join(app, INT64_MAX, &code)); /* every thread has said its last already */
     return code;
 }
 

@@ -19,9 +19,10 @@ describe("a service that is away", function()
     s:close()
   end)
 
-  local function check_waits(d, line)
-    shell.wait(30, "the log to say what is away; it ends with\n" .. d:tail(), function()
-      return d:log():lower():find(line, 1, true)
+  -- `from`: what stands before in the log was said of something else.
+  local function check_waits(d, line, from)
+    shell.wait(30, function() return "the log to say what is away; it ends with\n" .. d:tail() end, function()
+      return d:log():lower():find(line, from or 1, true)
     end)
     assert.equal(200, (d:get("/livez")))
     shell.wait(20, "/readyz to say 503", function() return (d:get("/readyz")) == 503 end)
@@ -44,9 +45,10 @@ describe("a service that is away", function()
     local d = s:start()
     s:produce { scene.campaign { adv_campaign_id = "one" } }
     s:wait_rows(8)
+    local from = #d:log() + 1
     service("postgres", "kill")
     s:produce { scene.campaign { adv_campaign_id = "two" } }
-    check_waits(d, "postgres")
+    check_waits(d, "postgres", from)
     service("postgres", "start")
     s:produce { scene.campaign { adv_campaign_id = "three" } }
     s:wait_rows(24, 60)
@@ -71,8 +73,9 @@ describe("a service that is away", function()
     local d = s:start()
     s:produce { scene.campaign { adv_campaign_id = "one" } }
     s:wait_rows(8)
+    local from = #d:log() + 1
     service("kafka", "kill")
-    shell.wait(40, "the log to say that Kafka is away", function() return d:log():lower():find("kafka", 1, true) end)
+    d:wait_log("cannot be reached", 40, from)
     assert.equal(200, (d:get("/livez")))
     service("kafka", "start")
     s:produce { scene.campaign { adv_campaign_id = "two" } }
